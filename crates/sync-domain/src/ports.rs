@@ -1,0 +1,228 @@
+//! What the stages need of the outside. `sync-aws` and `sync-http` have the real ones, `sync-testkit` the twins in memory.
+//!
+//! Contract of every batch call: the answer has one result per entry, in the order of the entries. An entry whose
+//! result is an error was not taken, or may have been (a lost answer): the caller sends it again, and the
+//! deduplication id makes one of two. Within a message group an entry behind a failed one is never sent:
+//! it fails with [`Kind::Behind`].
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::event::Event;
+use crate::outcome::FailureEvent;
+
+/// What kind of failure a port reports; it decides whether trying again can help.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The service is throttling, away or slow: try again.
+    Unavailable,
+    /// An earlier entry of the same group failed: try again behind it.
+    Behind,
+    /// The service says no (permission, unknown resource, a value out of bounds): the same call will fail again.
+    Refused,
+}
+
+/// A failed call of a port. The operation is a fixed name; values never stand in it.
+#[derive(Debug, thiserror::Error)]
+#[error("{operation} failed ({kind:?}, {code})")]
+pub struct Error {
+    /// What decides the way on.
+    pub kind: Kind,
+    /// The call, e.g. `sqs:SendMessageBatch`.
+    pub operation: &'static str,
+    /// The service's error code.
+    pub code: String,
+    /// The error beneath, if one is at hand.
+    #[source]
+    pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// The result of a port.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A message for a FIFO queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueEntry {
+    /// The body; only characters that SQS takes (see `scan::escape_for_queue`).
+    pub body: String,
+    /// `MessageGroupId`: the record id.
+    pub group: String,
+    /// `MessageDeduplicationId`: see [`crate::id::dedup_id`].
+    pub dedup: String,
+    /// Message attributes of type String; at most 10.
+    pub attributes: Vec<(String, String)>,
+}
+
+/// A FIFO queue to send to.
+#[async_trait]
+pub trait Queue: Send + Sync {
+    /// Sends the entries, split into calls within the service's limits. See the module for the contract.
+    async fn send(&self, entries: Vec<QueueEntry>) -> Vec<Result<()>>;
+
+    /// The queue's URL, for tickets.
+    fn url(&self) -> &str;
+}
+
+/// The queue that a function is fed from.
+#[async_trait]
+pub trait Inbox: Send + Sync {
+    /// Makes each received message (by its receipt handle) visible again after `delay` (0 s to 12 h).
+    async fn delay(&self, receipts: &[String], delay: Duration) -> Result<()>;
+}
+
+/// The topic. Takes only an [`Event`], and an [`Event`] comes only out of the policy.
+#[async_trait]
+pub trait Topic: Send + Sync {
+    /// Publishes the events with their message attributes. See the module for the contract.
+    async fn publish(&self, events: &[Event]) -> Vec<Result<()>>;
+}
+
+/// The bus for failures.
+#[async_trait]
+pub trait FailureBus: Send + Sync {
+    /// Reports failures; one result per failure.
+    async fn report(&self, failures: &[FailureEvent]) -> Vec<Result<()>>;
+}
+
+/// A key that comes from the key service and is wiped when dropped.
+pub type KeyBytes = zeroize::Zeroizing<[u8; 32]>;
+
+/// What a keyed hash is for: each has a key of its own in KMS, so that each is granted alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum HashKey {
+    /// Record ids; its version never changes.
+    Id,
+    /// Tokens, fingerprints.
+    Token,
+    /// The delivery ledger's keys and digests.
+    Ledger,
+}
+
+/// A fresh data key for one (model, attribute).
+#[derive(Debug)]
+pub struct DataKey {
+    /// The key in clear; in memory only.
+    pub plain: KeyBytes,
+    /// The key as KMS wrapped it.
+    pub wrapped: Vec<u8>,
+}
+
+/// The key service (KMS).
+#[async_trait]
+pub trait KeyService: Send + Sync {
+    /// The root of a family of keyed hashes: `GenerateMac` over `datasync/<hash key>/<version>`.
+    async fn hash_root(&self, key: HashKey, version: u32) -> Result<KeyBytes>;
+
+    /// A new data key under the encryption context (model, attribute): `GenerateDataKey`.
+    async fn new_data_key(&self, model: &str, attribute: &str) -> Result<DataKey>;
+
+    /// Unwraps a data key under the same context: `Decrypt`.
+    async fn unwrap_data_key(&self, model: &str, attribute: &str, wrapped: &[u8]) -> Result<KeyBytes>;
+}
+
+/// The table of wrapped data keys.
+#[async_trait]
+pub trait KeyTable: Send + Sync {
+    /// Writes a wrapped key under its id, before the key is first used.
+    async fn put(&self, key_id: &str, model: &str, attribute: &str, wrapped: &[u8]) -> Result<()>;
+
+    /// The wrapped key of an id: (model, attribute, wrapped).
+    async fn get(&self, key_id: &str) -> Result<Option<(String, String, Vec<u8>)>>;
+}
+
+/// What the delivery ledger knows of one record at one target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LedgerRow {
+    /// The last version that the target accepted or that was unchanged.
+    pub version: crate::version::Version,
+    /// The digest of the content that the target has; none after a delete.
+    pub digest: Option<String>,
+    /// The target accepted a delete.
+    pub deleted: bool,
+    /// The key in its protected form, as JSON text.
+    pub key: String,
+    /// How many tries the last delivery took.
+    pub tries: u32,
+    /// When the row ends (seconds since 1970): tombstones only; live rows stay.
+    pub expires_at: Option<i64>,
+}
+
+/// The delivery ledger. Rows are keyed by a keyed hash of (target, record id).
+#[async_trait]
+pub trait Ledger: Send + Sync {
+    /// Reads the rows, strongly consistent; one answer per key, in order.
+    async fn read(&self, keys: &[String]) -> Vec<Result<Option<LedgerRow>>>;
+
+    /// Writes the row unless the ledger has a higher version already; false = it had.
+    async fn mark(&self, key: &str, row: &LedgerRow) -> Result<bool>;
+}
+
+/// What is remembered of a push request whose source sends no versions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// Hash of the body.
+    pub body_hash: String,
+    /// The indices that the queue confirmed; none while the first attempt is under way.
+    pub accepted: Option<Vec<usize>>,
+}
+
+/// The table of push requests, kept for 14 days.
+#[async_trait]
+pub trait Receipts: Send + Sync {
+    /// Takes the request id if nobody had it: `None`; otherwise the receipt that stands there.
+    async fn claim(&self, request_id: &str, body_hash: &str, expires_at: i64) -> Result<Option<Receipt>>;
+
+    /// Notes which indices the queue confirmed.
+    async fn settle(&self, request_id: &str, accepted: &[usize]) -> Result<()>;
+}
+
+/// Secrets by reference, cached by the adapter for at most five minutes.
+#[async_trait]
+pub trait Secrets: Send + Sync {
+    /// The secret's text.
+    async fn get(&self, name: &str) -> Result<zeroize::Zeroizing<String>>;
+
+    /// Reads the secret again past the cache (after a failed authentication), at most once in 10 seconds per name.
+    async fn refresh(&self, name: &str) -> Result<zeroize::Zeroizing<String>>;
+}
+
+/// A ticket: a failure as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ticket {
+    /// The id: a hash of (stage, target, message or event id), so that the same failure writes the same ticket.
+    pub id: String,
+    /// The failure.
+    pub failure: FailureEvent,
+    /// When the failure was reported, RFC 3339.
+    pub failed_at: String,
+    /// When the ticket ends (seconds since 1970).
+    pub expires_at: i64,
+}
+
+/// The ticket table.
+#[async_trait]
+pub trait Tickets: Send + Sync {
+    /// Writes the ticket; false = it stood there already.
+    async fn open(&self, ticket: &Ticket) -> Result<bool>;
+
+    /// Takes the right to alert for a cause in a window; false = somebody alerted already.
+    async fn claim_alert(&self, cause: &str, expires_at: i64) -> Result<bool>;
+
+    /// Gives the right back after the alert could not be sent.
+    async fn release_alert(&self, cause: &str) -> Result<()>;
+}
+
+/// The alert topic.
+#[async_trait]
+pub trait Alerts: Send + Sync {
+    /// Sends an alert to people; names and numbers only.
+    async fn send(&self, subject: &str, text: &str) -> Result<()>;
+}
+
+/// A table that `enrich` looks records up in.
+#[async_trait]
+pub trait LookupTable: Send + Sync {
+    /// Reads one item by its key attributes (name, JSON scalar); the answer is the item as a JSON object.
+    async fn get(&self, table: &str, key: &[(String, String)]) -> Result<Option<String>>;
+}
