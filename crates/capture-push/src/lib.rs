@@ -1,1 +1,151 @@
-//! Placeholder.
+#![doc = include_str!("../README.md")]
+
+pub mod answer;
+pub mod authentication;
+pub mod body;
+pub mod deps;
+pub mod gateway;
+pub mod ids;
+pub mod item;
+pub mod receipts;
+pub mod refusal;
+pub mod request;
+pub mod settings;
+mod time;
+
+use std::collections::HashMap;
+
+use sync_domain::config::VersionKind;
+use sync_domain::ports;
+
+use crate::answer::{Accepted, Answer, UNAVAILABLE};
+use crate::authentication::Authenticated;
+use crate::body::{BODY, Span};
+use crate::deps::Deps;
+use crate::gateway::{GatewayRequest, GatewayResponse};
+use crate::item::{Context, Prepared, prepare};
+use crate::receipts::Claim;
+use crate::refusal::{Fault, Refusal, Rejection};
+use crate::request::Request;
+
+/// Takes one request to its answer.
+pub async fn handle(event: &GatewayRequest, deps: &Deps) -> (Answer, GatewayResponse) {
+    match take(event, deps).await {
+        Ok(answer) => {
+            let response = GatewayResponse::from(&answer);
+            (answer, response)
+        }
+        Err(refusal) => {
+            tracing::info!(reason = refusal.code, http.status = refusal.status, "a request was refused");
+            (Answer::default(), GatewayResponse::from(&refusal))
+        }
+    }
+}
+
+/// Outside, sender, inside, changes, queue: in this order, and each step only after the one before.
+async fn take(event: &GatewayRequest, deps: &Deps) -> Result<Answer, Refusal> {
+    let now_us = deps.now_us();
+    let request = Request::read(event, BODY.bytes)?;
+    let from = authentication::authenticate(&request, deps, now_us / 1_000_000).await?;
+    let spans = body::changes(&request.body)?;
+    let ids = deps.hasher().await.map_err(|error| away(&error, "the key of record ids cannot be used"))?;
+    let context = Context {
+        from,
+        models: &deps.models,
+        ids,
+        webhook_id: request.webhook_id,
+        traceparent: request.traceparent,
+        now_us,
+    };
+    let (prepared, rejected) = prepare_all(&spans, &context);
+    let mut answer = Answer { accepted: Vec::new(), rejected };
+    if !prepared.is_empty() {
+        let claim = claim(&request, &context, deps).await?;
+        send(prepared, claim.as_ref(), deps, &mut answer).await;
+    }
+    answer.rejected.sort_by_key(|rejection| rejection.index);
+    log(&answer, from);
+    Ok(answer)
+}
+
+/// Checks each change by itself. Two with one id and different content cannot both be meant: the queue would drop the
+/// second unseen.
+fn prepare_all(spans: &[Span<'_>], context: &Context<'_>) -> (Vec<Prepared>, Vec<Rejection>) {
+    let mut prepared: Vec<Prepared> = Vec::with_capacity(spans.len());
+    let mut rejected = Vec::new();
+    let mut first_with_id: HashMap<String, usize> = HashMap::new();
+    for (index, span) in spans.iter().enumerate() {
+        match prepare(index, *span, context) {
+            Ok(change) => {
+                let first = first_with_id.get(&change.id).and_then(|at| prepared.get(*at));
+                if first.is_some_and(|first| first.entry != change.entry) {
+                    let message = "an earlier change of this request has the same key, version and operation and another content";
+                    rejected.push(Fault::new("version_conflict", message).at(index));
+                } else {
+                    first_with_id.entry(change.id.clone()).or_insert(prepared.len());
+                    prepared.push(change);
+                }
+            }
+            Err(fault) => rejected.push(fault.at(index)),
+        }
+    }
+    (prepared, rejected)
+}
+
+/// Where the order of arrival is the version, a request counts once however often it comes.
+async fn claim(request: &Request<'_>, context: &Context<'_>, deps: &Deps) -> Result<Option<Claim>, Refusal> {
+    if context.from.push.version != VersionKind::Queue {
+        return Ok(None);
+    }
+    let source = context.from.source.as_str();
+    let now = context.now_us / 1_000_000;
+    receipts::claim(deps, context.ids, source, request.webhook_id, &request.body, now).await.map(Some)
+}
+
+/// Sends what is not in the queue yet, and says of each change whether the queue has confirmed it.
+async fn send(prepared: Vec<Prepared>, claim: Option<&Claim>, deps: &Deps, answer: &mut Answer) {
+    let is_done = |index: usize| claim.is_some_and(|claim| claim.done.contains(&index));
+    let (done, fresh): (Vec<_>, Vec<_>) = prepared.into_iter().partition(|change| is_done(change.index));
+    answer.accepted.extend(done.into_iter().map(|change| Accepted { index: change.index, id: change.id }));
+    let (places, entries): (Vec<_>, Vec<_>) =
+        fresh.into_iter().map(|change| ((change.index, change.id), change.entry)).unzip();
+    if entries.is_empty() {
+        return;
+    }
+    let mut results = deps.queue.send(entries).await.into_iter();
+    for (index, id) in places {
+        // A result that is missing confirms nothing.
+        match results.next() {
+            Some(Ok(())) => answer.accepted.push(Accepted { index, id }),
+            other => {
+                if let Some(Err(error)) = other {
+                    away(&error, "the queue did not take a change");
+                }
+                let message = "the queue did not confirm this change: send the request again, with the same webhook-id";
+                answer.rejected.push(Fault::new(UNAVAILABLE, message).at(index));
+            }
+        }
+    }
+    answer.accepted.sort_by_key(|accepted| accepted.index);
+    if let Some(claim) = claim {
+        let accepted: Vec<usize> = answer.accepted.iter().map(|accepted| accepted.index).collect();
+        claim.settle(deps, &accepted).await;
+    }
+}
+
+fn away(error: &ports::Error, what: &'static str) -> Refusal {
+    tracing::error!(error.operation = error.operation, error.code = error.code, "{what}");
+    Refusal::unavailable("a service behind the endpoint is away: send the request again later")
+}
+
+fn log(answer: &Answer, from: Authenticated<'_>) {
+    let first = answer.rejected.first().map(|rejection| rejection.code.as_ref()).unwrap_or_default();
+    tracing::info!(
+        source.id = from.source.as_str(),
+        batch.record_count = answer.accepted.len() + answer.rejected.len(),
+        failed_count = answer.rejected.len(),
+        reason = first,
+        http.status = answer.status(),
+        "a request was answered"
+    );
+}

@@ -6,6 +6,7 @@
 
 pub mod change;
 pub mod config;
+pub mod delivery;
 pub mod event;
 pub mod id;
 pub mod outcome;
@@ -15,3 +16,4 @@ pub mod predicate;
 pub mod protect;
 pub mod scan;
 pub mod version;
+pub mod webhook;

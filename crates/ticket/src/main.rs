@@ -1,1 +1,19 @@
-fn main() {}
+//! The ticket function: wiring only.
+
+use std::process::ExitCode;
+
+use lambda_runtime::LambdaEvent;
+use serde_json::value::RawValue;
+use sync_lambda::start;
+use ticket::deps::Deps;
+use ticket::settings::Settings;
+
+fn main() -> ExitCode {
+    start::function(
+        "ticket",
+        |lookup| Ok(Deps::of_aws(&Settings::read(lookup)?)),
+        async |deps: &Deps, event: LambdaEvent<Box<RawValue>>| {
+            Ok(ticket::invoke(event.payload.get(), deps).await?)
+        },
+    )
+}

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use crate::id::ModelId;
 use crate::predicate::Predicate;
@@ -25,7 +25,7 @@ pub struct Model {
     #[serde(default)]
     pub before: bool,
     /// What a listed attribute that a record lacks becomes.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_or")]
     pub missing: Missing,
     /// The attributes by path: dotted, with `[]` behind the name of an array (`contacts[].email`).
     pub attributes: BTreeMap<String, Attribute>,
@@ -36,6 +36,11 @@ pub struct Model {
 
 fn one() -> u32 {
     1
+}
+
+/// Takes YAML's own `null` for the choice of that name.
+fn null_or<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// What a listed attribute that a record lacks becomes.
@@ -206,7 +211,7 @@ pub struct Enrich {
     #[serde(default)]
     pub dynamodb: Option<TableLookup>,
     /// What a record that the other system does not know gets.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_or")]
     pub absent: Absent,
 }
 
@@ -266,4 +271,13 @@ pub struct TableLookup {
     pub cache: Option<String>,
     /// From the attribute (as listed in `attributes`) to the dotted path in the item.
     pub set: BTreeMap<String, String>,
+}
+
+impl Enrich {
+    /// What the look-up sets: from the attribute to the path in the answer.
+    pub fn set(&self) -> &BTreeMap<String, String> {
+        static NOTHING: BTreeMap<String, String> = BTreeMap::new();
+        let http = self.http.as_ref().map(|lookup| &lookup.set);
+        http.or(self.dynamodb.as_ref().map(|lookup| &lookup.set)).unwrap_or(&NOTHING)
+    }
 }

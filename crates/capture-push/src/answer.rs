@@ -1,0 +1,84 @@
+//! The answer of the endpoint: what was taken, what was not, and why.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use sync_domain::outcome::{Outcome, Reason};
+
+use crate::gateway::GatewayResponse;
+use crate::refusal::{Refusal, Rejection};
+
+/// The code of a change that the queue did not take.
+pub const UNAVAILABLE: &str = "unavailable";
+/// The code of a change whose model is not the source's.
+pub const FORBIDDEN_MODEL: &str = "forbidden_model";
+
+/// A change that stands in the queue.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Accepted {
+    /// Its place in the request.
+    pub index: usize,
+    /// The change id.
+    pub id: String,
+}
+
+/// What became of each change of a request, in the order of the request.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Answer {
+    /// What the queue has confirmed.
+    pub accepted: Vec<Accepted>,
+    /// What it has not.
+    pub rejected: Vec<Rejection>,
+}
+
+impl Answer {
+    /// 202 as soon as one change stands in the queue. Otherwise 503 if trying again can help, 403 if the source may
+    /// write none of the models, else 422.
+    pub fn status(&self) -> u16 {
+        let mut codes = self.rejected.iter().map(|rejection| rejection.code.as_ref());
+        if !self.accepted.is_empty() {
+            202
+        } else if codes.clone().any(|code| code == UNAVAILABLE) {
+            503
+        } else if codes.all(|code| code == FORBIDDEN_MODEL) {
+            403
+        } else {
+            422
+        }
+    }
+
+    /// How the way of each change through this stage ended; what was refused at the door never entered it.
+    pub fn outcomes(&self) -> Vec<Outcome> {
+        let unavailable = self.rejected.iter().filter(|rejection| rejection.code == UNAVAILABLE);
+        let retries = unavailable.map(|_| Outcome::Retry(Reason::new(UNAVAILABLE, "queue")));
+        self.accepted.iter().map(|_| Outcome::Published).chain(retries).collect()
+    }
+}
+
+impl From<&Answer> for GatewayResponse {
+    fn from(answer: &Answer) -> Self {
+        respond(answer.status(), answer)
+    }
+}
+
+impl From<&Refusal> for GatewayResponse {
+    fn from(refusal: &Refusal) -> Self {
+        respond(refusal.status, refusal)
+    }
+}
+
+fn respond(status: u16, body: &impl Serialize) -> GatewayResponse {
+    let mut headers = BTreeMap::from([
+        ("cache-control", "no-store".to_owned()),
+        ("content-type", "application/json".to_owned()),
+    ]);
+    if status == 503 {
+        headers.insert("retry-after", Refusal::RETRY_AFTER.to_string());
+    }
+    if status == 405 {
+        headers.insert("allow", "POST".to_owned());
+    }
+    // Only strings and numbers stand in it, so writing never fails.
+    let body = serde_json::to_string(body).unwrap_or_default();
+    GatewayResponse { status_code: status, headers, body, is_base64_encoded: false }
+}

@@ -1,0 +1,374 @@
+//! One change of a request: read, checked against its source and model, made into the message for the Changes queue.
+
+use std::borrow::Cow;
+
+use sync_domain::change::{Change, Operation};
+use sync_domain::config::VersionKind;
+use sync_domain::id::{Hop, ModelId, dedup_id};
+use sync_domain::outcome::Reason;
+use sync_domain::ports::QueueEntry;
+use sync_domain::protect::{IdHasher, event_id};
+use sync_domain::scan::{self, Kind, Scanner, Value};
+use sync_domain::version::Version;
+
+use crate::authentication::Authenticated;
+use crate::body::{CHANGE, Span};
+use crate::deps::ModelRules;
+use crate::ids;
+use crate::refusal::{Fault, fault_in_change};
+use crate::time::rfc3339_us;
+
+/// What an event may weigh on the topic, message attributes included.
+const MAX_EVENT_BYTES: usize = 256 << 10;
+
+/// How far a sender's clock may be ahead.
+const AHEAD_US: i64 = 300_000_000;
+
+/// Whole numbers below this are no microseconds of a date that anybody counts by (it is March 1973), but very likely
+/// seconds or milliseconds.
+const SMALLEST_US: i64 = 100_000_000_000_000;
+
+/// What all changes of a request share.
+pub struct Context<'a> {
+    /// The source.
+    pub from: Authenticated<'a>,
+    /// Every model of the configuration by name.
+    pub models: &'a std::collections::BTreeMap<String, ModelRules>,
+    /// Makes record ids.
+    pub ids: &'a IdHasher,
+    /// The request's id.
+    pub webhook_id: &'a str,
+    /// The request's trace context, if it has one.
+    pub traceparent: Option<&'a str>,
+    /// Microseconds since 1970.
+    pub now_us: i64,
+}
+
+/// A change that may go into the queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prepared {
+    /// Its place in the request.
+    pub index: usize,
+    /// The change id.
+    pub id: String,
+    /// The message.
+    pub entry: QueueEntry,
+}
+
+/// Checks one change and makes its message.
+pub fn prepare(index: usize, span: Span<'_>, context: &Context<'_>) -> Result<Prepared, Fault> {
+    let members = Members::read(span)?;
+    let (model, rules) = model(&members, context)?;
+    let operation = operation(&members)?;
+    let images = Images::read(&members, operation)?;
+    let canonical_key = key(&members, &images, rules)?;
+    let occurred_at = occurred_at(&members, context.now_us)?;
+    let version = version(&members, context)?;
+
+    let source = context.from.source.as_str();
+    let rid = context.ids.rid(source, model.as_str(), &canonical_key);
+    let id = match &version {
+        Some(version) => event_id(&rid, version, operation).as_str().to_owned(),
+        None => ids::queued_change(source, context.webhook_id, index),
+    };
+    let traceparent = match context.traceparent {
+        Some(text) => Cow::Borrowed(text),
+        None => Cow::Owned(ids::traceparent(&id)),
+    };
+    let project = |image: Option<&str>| image.map(|image| rules.policy.project(image)).transpose().map_err(fault);
+    let (before, after) = (project(images.before)?, project(images.after)?);
+    let subject = images.after.or(images.before).map(|image| rules.policy.subject(image)).transpose().map_err(fault)?;
+    let change = Change {
+        id: Cow::Borrowed(&id),
+        source: Cow::Borrowed(source),
+        model: Cow::Borrowed(model.as_str()),
+        operation,
+        version,
+        occurred_at,
+        origin: Cow::Borrowed(source),
+        traceparent,
+        subject_key_id: subject.flatten().map(|value| Cow::Owned(context.ids.subject_key_id(&value))),
+        run: None,
+        only: None,
+        key: images.key,
+        before: before.as_deref(),
+        after: after.as_deref(),
+    };
+    if rules.policy.size_bound(&change) > MAX_EVENT_BYTES {
+        return Err(Fault::new(
+            "change_too_large",
+            format!("the event of this change could not fit {MAX_EVENT_BYTES} bytes: send a reference instead of the content"),
+        ));
+    }
+    let entry = QueueEntry {
+        body: change.write(),
+        group: rid.as_str().to_owned(),
+        dedup: dedup_id(&id, Hop::First),
+        attributes: Vec::new(),
+    };
+    Ok(Prepared { index, id, entry })
+}
+
+/// A member of a change and its place in the body.
+#[derive(Debug, Clone, Copy)]
+struct Member<'a> {
+    value: Value<'a>,
+    offset: usize,
+}
+
+/// The members of a change as the sender wrote them; `null` stands as if it were not there.
+#[derive(Default)]
+struct Members<'a> {
+    model: Option<Member<'a>>,
+    operation: Option<Member<'a>>,
+    key: Option<Member<'a>>,
+    version: Option<Member<'a>>,
+    occurred_at: Option<Member<'a>>,
+    before: Option<Member<'a>>,
+    after: Option<Member<'a>>,
+}
+
+/// Ends the reading of a change.
+enum Stop {
+    Scan(scan::Error),
+    Fault(Fault),
+}
+
+impl From<scan::Error> for Stop {
+    fn from(error: scan::Error) -> Self {
+        Self::Scan(error)
+    }
+}
+
+impl<'a> Members<'a> {
+    fn read(span: Span<'a>) -> Result<Self, Fault> {
+        if span.kind != Kind::Object {
+            return Err(Fault::new("not_an_object", format!("a change is an object; another value stands at byte {}", span.offset)));
+        }
+        let mut members = Self::default();
+        let read = Scanner::new(span.raw, &CHANGE).map_err(Stop::Scan).and_then(|mut scanner| {
+            scanner.object(|scanner, name| {
+                scanner.peek()?;
+                let offset = span.offset + scanner.offset();
+                let value = scanner.value()?;
+                let member = members.slot(&name).ok_or_else(|| Stop::Fault(unknown_member(offset)))?;
+                *member = (!value.is_null()).then_some(Member { value, offset });
+                Ok(())
+            })
+        });
+        match read {
+            Ok(()) => Ok(members),
+            Err(Stop::Fault(fault)) => Err(fault),
+            Err(Stop::Scan(error)) => Err(fault_in_change(error, span.offset)),
+        }
+    }
+
+    fn slot(&mut self, name: &str) -> Option<&mut Option<Member<'a>>> {
+        Some(match name {
+            "model" => &mut self.model,
+            "operation" => &mut self.operation,
+            "key" => &mut self.key,
+            "version" => &mut self.version,
+            "occurred_at" => &mut self.occurred_at,
+            "before" => &mut self.before,
+            "after" => &mut self.after,
+            _ => return None,
+        })
+    }
+}
+
+fn unknown_member(offset: usize) -> Fault {
+    Fault::new(
+        "unknown_member",
+        format!(
+            "the name before byte {offset} is none of model, operation, key, version, occurred_at, before, after: leave it out"
+        ),
+    )
+}
+
+/// A member that must be a string.
+fn text<'a>(member: Option<Member<'a>>, name: &'static str) -> Result<Cow<'a, str>, Fault> {
+    let member = member.ok_or_else(|| missing(name))?;
+    member.value.text().ok_or_else(|| wrong_type(name, "a string", member.offset))
+}
+
+/// A member that must be an object where it stands.
+fn object<'a>(member: Option<Member<'a>>, name: &'static str) -> Result<Option<&'a str>, Fault> {
+    match member {
+        None => Ok(None),
+        Some(member) if member.value.kind == Kind::Object => Ok(Some(member.value.raw)),
+        Some(member) => Err(wrong_type(name, "an object", member.offset)),
+    }
+}
+
+fn missing(name: &'static str) -> Fault {
+    Fault::new("missing_member", format!("`{name}` is missing or null: send it with every change"))
+}
+
+fn wrong_type(name: &'static str, expected: &'static str, offset: usize) -> Fault {
+    Fault::new("wrong_type", format!("`{name}` (byte {offset}) must be {expected}"))
+}
+
+/// The policy's reason as the answer says it; its place holds names of the model and numbers only.
+fn fault(reason: Reason) -> Fault {
+    let message = format!("{reason}: see the model's attributes and key");
+    Fault::new(reason.code, message)
+}
+
+fn model<'a>(members: &Members<'_>, context: &Context<'a>) -> Result<(&'a ModelId, &'a ModelRules), Fault> {
+    let name = text(members.model, "model")?;
+    let rules = context
+        .models
+        .get(name.as_ref())
+        .ok_or_else(|| Fault::new("unknown_model", "no model has the name in `model`: use a name from models/"))?;
+    let permitted = context.from.push.models.iter().find(|model| model.as_str() == name);
+    match permitted {
+        Some(model) => Ok((model, rules)),
+        None => Err(Fault::new("forbidden_model", "this source may not write the model in `model`: list it in the source's YAML")),
+    }
+}
+
+fn operation(members: &Members<'_>) -> Result<Operation, Fault> {
+    let name = text(members.operation, "operation")?;
+    Operation::parse(&name).ok_or_else(|| {
+        Fault::new("unknown_operation", "`operation` is one of create, update, delete, snapshot")
+    })
+}
+
+/// The records of a change.
+struct Images<'a> {
+    key: &'a str,
+    before: Option<&'a str>,
+    after: Option<&'a str>,
+}
+
+impl<'a> Images<'a> {
+    /// Which of them an operation has, must have and cannot have.
+    fn read(members: &Members<'a>, operation: Operation) -> Result<Self, Fault> {
+        let key = object(members.key, "key")?.ok_or_else(|| missing("key"))?;
+        let before = object(members.before, "before")?;
+        let after = object(members.after, "after")?;
+        match operation {
+            Operation::Delete if after.is_some() => {
+                Err(Fault::new("after_not_allowed", "a deleted record has no `after`: leave it out or send null"))
+            }
+            Operation::Create | Operation::Update | Operation::Snapshot if after.is_none() => {
+                Err(Fault::new("missing_after", "send the whole record in `after`"))
+            }
+            Operation::Create | Operation::Snapshot if before.is_some() => Err(Fault::new(
+                "before_not_allowed",
+                "only an update or a delete has a `before`: leave it out or send null",
+            )),
+            _ => Ok(Self { key, before, after }),
+        }
+    }
+}
+
+/// The canonical key: the key is whole, and each record in the change has the same one.
+fn key(members: &Members<'_>, images: &Images<'_>, rules: &ModelRules) -> Result<Vec<u8>, Fault> {
+    let offset = members.key.map_or(0, |member| member.offset);
+    let canonical = rules.policy.canonical_key(images.key, &CHANGE).map_err(|reason| {
+        let names = rules.key.join(", ");
+        Fault::new(
+            reason.code,
+            format!(
+                "`key` (byte {offset}) must have exactly {names}, each a string, an integer or a boolean (at {})",
+                reason.place
+            ),
+        )
+    })?;
+    if let Some(after) = images.after
+        && key_of(after, rules)? != Some(canonical.clone())
+    {
+        return Err(Fault::new("key_mismatch", "the key attributes in `after` must be there and equal those in `key`"));
+    }
+    if let Some(before) = images.before
+        && key_of(before, rules)? != Some(canonical.clone())
+    {
+        return Err(Fault::new(
+            "key_changed",
+            "the key attributes in `before` must be there and equal those in `key`: if the key has changed, send a \
+             delete of the old key and a create of the new one",
+        ));
+    }
+    Ok(canonical)
+}
+
+/// The canonical key of a record; none if it lacks a part of it or a part cannot be one.
+fn key_of(image: &str, rules: &ModelRules) -> Result<Option<Vec<u8>>, Fault> {
+    let mut key = String::from("{");
+    let mut scanner = Scanner::new(image, &CHANGE).map_err(|error| fault_in_change(error, 0))?;
+    scanner
+        .object(|scanner, name| {
+            let value = scanner.value()?;
+            if rules.key.iter().any(|part| *part == name) {
+                if key.len() > 1 {
+                    key.push(',');
+                }
+                scan::write_string(&mut key, &name);
+                key.push(':');
+                key.push_str(value.raw);
+            }
+            Ok::<_, scan::Error>(())
+        })
+        .map_err(|error| fault_in_change(error, 0))?;
+    key.push('}');
+    Ok(rules.policy.canonical_key(&key, &CHANGE).ok())
+}
+
+fn occurred_at<'a>(members: &Members<'a>, now_us: i64) -> Result<Cow<'a, str>, Fault> {
+    let occurred_at = text(members.occurred_at, "occurred_at")?;
+    match rfc3339_us(&occurred_at) {
+        None => Err(Fault::new("invalid_time", "`occurred_at` must be a time as RFC 3339 writes it: 2026-11-24T20:19:23Z")),
+        Some(time) if time > now_us.saturating_add(AHEAD_US) => {
+            Err(Fault::new("time_ahead", "`occurred_at` is more than 5 minutes ahead: set the sender's clock"))
+        }
+        Some(_) => Ok(occurred_at),
+    }
+}
+
+fn version(members: &Members<'_>, context: &Context<'_>) -> Result<Option<Version>, Fault> {
+    let push = context.from.push;
+    let given = match (members.version, push.version) {
+        (None, VersionKind::Queue) => return Ok(None),
+        (Some(_), VersionKind::Queue) => {
+            return Err(Fault::new(
+                "version_not_allowed",
+                "this source counts by the queue (version: queue): leave `version` out, or declare it in the source's YAML",
+            ));
+        }
+        (None, VersionKind::Integer | VersionKind::Time) => return Err(Fault::new("missing_version", "send `version` with every change of this source")),
+        (Some(given), VersionKind::Integer | VersionKind::Time) => given,
+    };
+    let digits = match given.value.kind {
+        Kind::Number => Cow::Borrowed(given.value.raw),
+        _ => text(Some(given), "version")?,
+    };
+    let invalid = |_| {
+        Fault::new(
+            "invalid_version",
+            "`version` must be a whole number, not negative, of at most 40 digits (without fraction and exponent), or for \
+             version: time an RFC 3339 time",
+        )
+    };
+    if push.version == VersionKind::Integer {
+        return Version::from_decimal(push.epoch, &digits).map(Some).map_err(invalid);
+    }
+    let time = if digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        Version::from_decimal(push.epoch, &digits).map_err(invalid)?;
+        let time = digits.parse::<i64>().unwrap_or(i64::MAX);
+        if time < SMALLEST_US {
+            return Err(Fault::new(
+                "invalid_version",
+                "`version` is read as microseconds since 1970 and lies before 1973: does the source count in seconds or milliseconds?",
+            ));
+        }
+        time
+    } else {
+        rfc3339_us(&digits).filter(|time| *time >= 0).ok_or_else(|| invalid(sync_domain::version::Error::Position))?
+    };
+    if time > context.now_us.saturating_add(AHEAD_US) {
+        return Err(Fault::new("version_ahead", "`version` is a time more than 5 minutes ahead: set the sender's clock"));
+    }
+    Version::from_decimal(push.epoch, &time.to_string()).map(Some).map_err(invalid)
+}

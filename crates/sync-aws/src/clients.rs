@@ -1,0 +1,145 @@
+//! The clients of the AWS services: one configuration, one connection pool, no work before the first call.
+
+use std::time::Duration;
+
+use aws_config::environment::EnvironmentVariableCredentialsProvider;
+use aws_config::retry::RetryConfig;
+use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_sqs::config::SharedCredentialsProvider;
+use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use aws_smithy_runtime_api::client::http::{
+    HttpClient, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector,
+};
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+
+/// The time for a connection to stand.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// The time for one attempt of a call.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The time for a call with all its attempts.
+const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+/// Attempts of a call, the first included.
+const ATTEMPTS: u32 = 3;
+
+/// Makes the clients of the services. They share their connections.
+#[derive(Debug, Clone)]
+pub struct Clients {
+    config: SdkConfig,
+}
+
+impl Clients {
+    /// The clients of a Lambda function: region, credentials and `AWS_ENDPOINT_URL` from the environment, nothing else
+    /// is asked (no profile, no instance metadata) and no root certificate is read before the first call.
+    pub fn from_env(setting: impl Fn(&str) -> Option<String>) -> Self {
+        let region = setting("AWS_REGION").or_else(|| setting("AWS_DEFAULT_REGION"));
+        let credentials = SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new());
+        let mut config = SdkConfig::builder()
+            .behavior_version(BehaviorVersion::v2026_01_12())
+            .region(region.map(Region::new))
+            .credentials_provider(credentials)
+            .http_client(http_client())
+            .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
+            .timeout_config(timeouts())
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
+        config.set_endpoint_url(setting("AWS_ENDPOINT_URL").filter(|url| !url.is_empty()));
+        Self { config: config.build() }
+    }
+
+    /// The clients of the command line: the whole chain of credentials, profiles included.
+    pub async fn from_profile() -> Self {
+        let config = aws_config::defaults(BehaviorVersion::v2026_01_12())
+            .http_client(http_client())
+            .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
+            .timeout_config(timeouts())
+            .load()
+            .await;
+        Self { config }
+    }
+
+    /// A client for SQS.
+    pub fn sqs(&self) -> aws_sdk_sqs::Client {
+        aws_sdk_sqs::Client::new(&self.config)
+    }
+
+    /// A client for SNS.
+    pub fn sns(&self) -> aws_sdk_sns::Client {
+        aws_sdk_sns::Client::new(&self.config)
+    }
+
+    /// A client for DynamoDB.
+    pub fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
+        aws_sdk_dynamodb::Client::new(&self.config)
+    }
+
+    /// A client for KMS.
+    pub fn kms(&self) -> aws_sdk_kms::Client {
+        aws_sdk_kms::Client::new(&self.config)
+    }
+
+    /// A client for EventBridge.
+    pub fn eventbridge(&self) -> aws_sdk_eventbridge::Client {
+        aws_sdk_eventbridge::Client::new(&self.config)
+    }
+
+    /// A client for Secrets Manager.
+    pub fn secrets_manager(&self) -> aws_sdk_secretsmanager::Client {
+        aws_sdk_secretsmanager::Client::new(&self.config)
+    }
+}
+
+fn timeouts() -> TimeoutConfig {
+    TimeoutConfig::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .operation_attempt_timeout(ATTEMPT_TIMEOUT)
+        .operation_timeout(CALL_TIMEOUT)
+        .build()
+}
+
+fn http_client() -> SharedHttpClient {
+    let tls = Provider::Rustls(CryptoMode::AwsLc);
+    SharedHttpClient::new(Lazy(aws_smithy_http_client::Builder::new().tls_provider(tls).build_https()))
+}
+
+/// An HTTP client that is not warmed up. The SDK's own reads and parses the root certificates when a service client is
+/// made, which is before the first poll of the runtime API; this one does when the first connection is.
+#[derive(Debug)]
+struct Lazy(SharedHttpClient);
+
+impl HttpClient for Lazy {
+    fn http_connector(
+        &self,
+        settings: &HttpConnectorSettings,
+        components: &RuntimeComponents,
+    ) -> SharedHttpConnector {
+        self.0.http_connector(settings, components)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_configuration_is_lean_and_bounded() {
+        let settings = |name: &str| match name {
+            "AWS_REGION" => Some("eu-central-1".to_owned()),
+            "AWS_ENDPOINT_URL" => Some("http://127.0.0.1:4566".to_owned()),
+            _ => None,
+        };
+        let config = Clients::from_env(settings).config;
+        let timeouts = config.timeout_config().unwrap();
+        assert_eq!(timeouts.connect_timeout(), Some(CONNECT_TIMEOUT));
+        assert_eq!(timeouts.operation_attempt_timeout(), Some(ATTEMPT_TIMEOUT));
+        assert_eq!(config.retry_config().unwrap().max_attempts(), ATTEMPTS);
+        assert_eq!(config.endpoint_url(), Some("http://127.0.0.1:4566"));
+        assert_eq!(config.region().unwrap().as_ref(), "eu-central-1");
+    }
+
+    #[test]
+    fn an_empty_endpoint_is_no_endpoint() {
+        let config = Clients::from_env(|_| Some(String::new())).config;
+        assert_eq!(config.endpoint_url(), None);
+    }
+}

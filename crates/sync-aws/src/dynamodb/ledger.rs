@@ -1,0 +1,160 @@
+//! The delivery ledger.
+
+use std::collections::{HashMap, HashSet};
+
+use async_trait::async_trait;
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
+use sync_domain::ports::{Kind, Ledger, LedgerRow, Result};
+use sync_domain::version::Version;
+
+use super::PK;
+use super::item::{Item, get_number, get_text, number, text};
+use crate::batches::Patience;
+use crate::error::{error, from_sdk};
+
+const READ: &str = "dynamodb:BatchGetItem";
+const MARK: &str = "dynamodb:PutItem";
+/// Keys of one BatchGetItem.
+const MAX_KEYS: usize = 100;
+
+/// The delivery ledger's table.
+#[derive(Debug, Clone)]
+pub struct DynamoLedger {
+    client: Client,
+    table: String,
+    patience: Patience,
+}
+
+impl DynamoLedger {
+    /// The ledger in a table.
+    pub fn new(client: Client, table: impl Into<String>) -> Self {
+        Self { client, table: table.into(), patience: Patience::DEFAULT }
+    }
+
+    /// Reads up to 100 distinct keys. What the service leaves unprocessed is asked for again, a few times.
+    async fn read_some(&self, keys: &[&str]) -> Found {
+        let mut found = Found { rows: HashMap::new(), missing: HashSet::new(), failed: None };
+        let mut asked: Vec<Item> = keys.iter().map(|key| Item::from([(PK.to_owned(), text(*key))])).collect();
+        let mut tries = 0;
+        while !asked.is_empty() {
+            let request = KeysAndAttributes::builder().set_keys(Some(asked)).consistent_read(true).build();
+            let Ok(request) = request else {
+                found.failed = Some((Kind::Refused, "RequestNotMade".to_owned()));
+                break;
+            };
+            let call = self.client.batch_get_item().request_items(&self.table, request);
+            let mut answer = match call.send().await {
+                Ok(answer) => answer,
+                Err(failed) => {
+                    let failed = from_sdk(READ, &failed);
+                    found.failed = Some((failed.kind, failed.code));
+                    break;
+                }
+            };
+            let rows = answer.responses.as_mut().and_then(|tables| tables.remove(&self.table)).unwrap_or_default();
+            for row in rows {
+                if let Some(key) = get_text(&row, PK) {
+                    found.rows.insert(key, row);
+                }
+            }
+            let left = answer.unprocessed_keys.as_mut().and_then(|tables| tables.remove(&self.table));
+            asked = left.map(|left| left.keys).unwrap_or_default();
+            tries += 1;
+            if tries >= self.patience.tries && !asked.is_empty() {
+                found.failed = Some((Kind::Unavailable, "UnprocessedKeys".to_owned()));
+                found.missing = asked.iter().filter_map(|key| get_text(key, PK)).collect();
+                break;
+            }
+            if !asked.is_empty() {
+                tokio::time::sleep(self.patience.after(tries)).await;
+            }
+        }
+        found
+    }
+}
+
+/// What a read brought: rows by key, and what could not be read.
+struct Found {
+    rows: HashMap<String, Item>,
+    /// Keys that were left unprocessed; where it is empty and something failed, all without a row are.
+    missing: HashSet<String>,
+    failed: Option<(Kind, String)>,
+}
+
+impl Found {
+    fn answer(&self, key: &str) -> Result<Option<LedgerRow>> {
+        if let Some(item) = self.rows.get(key) {
+            return row(item).map(Some).ok_or_else(|| error(READ, Kind::Refused, "BadRow"));
+        }
+        match &self.failed {
+            Some((kind, code)) if self.missing.is_empty() || self.missing.contains(key) => Err(error(READ, *kind, code)),
+            _ => Ok(None),
+        }
+    }
+}
+
+#[async_trait]
+impl Ledger for DynamoLedger {
+    async fn read(&self, keys: &[String]) -> Vec<Result<Option<LedgerRow>>> {
+        // BatchGetItem refuses a call that names a key twice.
+        let mut seen = HashSet::new();
+        let distinct: Vec<&str> = keys.iter().map(String::as_str).filter(|key| seen.insert(*key)).collect();
+        let mut founds: Vec<(&[&str], Found)> = Vec::new();
+        for some in distinct.chunks(MAX_KEYS) {
+            founds.push((some, self.read_some(some).await));
+        }
+        let find = |key: &String| {
+            let found = founds.iter().find(|(some, _)| some.contains(&key.as_str()));
+            found.map_or(Ok(None), |(_, found)| found.answer(key))
+        };
+        keys.iter().map(find).collect()
+    }
+
+    async fn mark(&self, key: &str, row: &LedgerRow) -> Result<bool> {
+        let call = self
+            .client
+            .put_item()
+            .table_name(&self.table)
+            .set_item(Some(item(key, row)))
+            .condition_expression("attribute_not_exists(#pk) OR #version <= :version")
+            .expression_attribute_names("#pk", PK)
+            .expression_attribute_names("#version", "version")
+            .expression_attribute_values(":version", text(row.version.as_str()));
+        match call.send().await {
+            Ok(_) => Ok(true),
+            Err(failed) if failed.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) => {
+                Ok(false)
+            }
+            Err(failed) => Err(from_sdk(MARK, &failed)),
+        }
+    }
+}
+
+fn item(key: &str, row: &LedgerRow) -> Item {
+    let mut item = Item::from([
+        (PK.to_owned(), text(key)),
+        ("version".to_owned(), text(row.version.as_str())),
+        ("deleted".to_owned(), AttributeValue::Bool(row.deleted)),
+        ("key".to_owned(), text(&row.key)),
+        ("tries".to_owned(), number(row.tries)),
+    ]);
+    if let Some(digest) = &row.digest {
+        item.insert("digest".to_owned(), text(digest));
+    }
+    if let Some(expires_at) = row.expires_at {
+        item.insert("expires_at".to_owned(), number(expires_at));
+    }
+    item
+}
+
+fn row(item: &Item) -> Option<LedgerRow> {
+    Some(LedgerRow {
+        version: Version::parse(&get_text(item, "version")?).ok()?,
+        digest: get_text(item, "digest"),
+        deleted: *item.get("deleted")?.as_bool().ok()?,
+        key: get_text(item, "key").unwrap_or_default(),
+        tries: get_number(item, "tries").unwrap_or_default(),
+        expires_at: get_number(item, "expires_at"),
+    })
+}

@@ -1,0 +1,17 @@
+//! DynamoDB: one adapter per table. Every table's partition key is the string `pk`.
+
+mod item;
+mod keys;
+mod ledger;
+mod lookup;
+mod receipts;
+mod tickets;
+
+pub use keys::DynamoKeyTable;
+pub use ledger::DynamoLedger;
+pub use lookup::DynamoLookup;
+pub use receipts::DynamoReceipts;
+pub use tickets::DynamoTickets;
+
+/// The partition key of every table.
+const PK: &str = "pk";

@@ -1,0 +1,105 @@
+//! The ticket table: tickets under `ticket#<id>`, the right to alert under `alert#<cause>`.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::operation::put_item::builders::PutItemFluentBuilder;
+use sync_domain::ports::{Result, Ticket, Tickets};
+
+use super::PK;
+use super::item::{Item, number, text};
+use crate::error::from_sdk;
+
+const PUT: &str = "dynamodb:PutItem";
+const DELETE: &str = "dynamodb:DeleteItem";
+
+/// The ticket table.
+#[derive(Debug, Clone)]
+pub struct DynamoTickets {
+    client: Client,
+    table: String,
+}
+
+impl DynamoTickets {
+    /// The tickets in a table.
+    pub fn new(client: Client, table: impl Into<String>) -> Self {
+        Self { client, table: table.into() }
+    }
+
+    /// Puts an item under a condition; false = the condition does not hold.
+    async fn put_if(call: PutItemFluentBuilder) -> Result<bool> {
+        match call.expression_attribute_names("#pk", PK).send().await {
+            Ok(_) => Ok(true),
+            Err(failed) if failed.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) => {
+                Ok(false)
+            }
+            Err(failed) => Err(from_sdk(PUT, &failed)),
+        }
+    }
+}
+
+#[async_trait]
+impl Tickets for DynamoTickets {
+    async fn open(&self, ticket: &Ticket) -> Result<bool> {
+        let call = self.client.put_item().table_name(&self.table).set_item(Some(item(ticket)));
+        Self::put_if(call.condition_expression("attribute_not_exists(#pk)")).await
+    }
+
+    async fn claim_alert(&self, cause: &str, expires_at: i64) -> Result<bool> {
+        let call = self
+            .client
+            .put_item()
+            .table_name(&self.table)
+            .item(PK, text(alert_key(cause)))
+            .item("expires_at", number(expires_at))
+            // DynamoDB may take days to remove what has expired; an expired claim is nobody's.
+            .condition_expression("attribute_not_exists(#pk) OR #expires_at <= :now")
+            .expression_attribute_names("#expires_at", "expires_at")
+            .expression_attribute_values(":now", number(now()));
+        Self::put_if(call).await
+    }
+
+    async fn release_alert(&self, cause: &str) -> Result<()> {
+        let call = self.client.delete_item().table_name(&self.table).key(PK, text(alert_key(cause)));
+        call.send().await.map(|_| ()).map_err(|failed| from_sdk(DELETE, &failed))
+    }
+}
+
+fn alert_key(cause: &str) -> String {
+    format!("alert#{cause}")
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+fn item(ticket: &Ticket) -> Item {
+    let failure = &ticket.failure;
+    let mut item = Item::from([
+        (PK.to_owned(), text(format!("ticket#{}", ticket.id))),
+        ("id".to_owned(), text(&ticket.id)),
+        ("failed_at".to_owned(), text(&ticket.failed_at)),
+        ("expires_at".to_owned(), number(ticket.expires_at)),
+        ("stage".to_owned(), text(failure.stage.as_str())),
+        ("reason".to_owned(), text(&failure.reason.code)),
+        ("place".to_owned(), text(&failure.reason.place)),
+        ("message_id".to_owned(), text(&failure.message_id)),
+        ("tries".to_owned(), number(failure.tries)),
+    ]);
+    let optional = [
+        ("source", failure.source.as_ref().map(|name| name.as_str())),
+        ("model", failure.model.as_ref().map(|name| name.as_str())),
+        ("rid", failure.rid.as_ref().map(|id| id.as_str())),
+        ("key", failure.key.as_deref()),
+        ("event_id", failure.event_id.as_ref().map(|id| id.as_str())),
+        ("target", failure.target.as_ref().map(|name| name.as_str())),
+        ("dead_letter_queue", failure.dead_letter_queue.as_deref()),
+    ];
+    for (name, value) in optional {
+        if let Some(value) = value {
+            item.insert(name.to_owned(), text(value));
+        }
+    }
+    item
+}

@@ -1,0 +1,760 @@
+use super::*;
+use crate::config::tests::samples;
+
+const MODEL: &str = "\
+model: customer
+key: [id]
+subject: id
+attributes:
+  id: { class: identifier, type: integer }
+  email: { class: personal, type: string, protect: tokenize }
+  name: { class: personal, type: string, protect: none }
+  tier: { class: internal, type: string, as: level }
+  since: { class: internal, type: time }
+  contacts[].kind: { class: internal }
+  prefs: { class: internal, type: json }
+  segment: { class: internal }
+  label:
+    class: personal
+    protect: redact
+    compute: { concat: [{ attribute: name }, { text: x }] }
+enrich:
+  when: { tier: { in: [gold] } }
+  http:
+    url: \"https://profiles.example.com/c/{id}\"
+    set: { segment: segment }
+";
+
+const SOURCE: &str = "\
+source: crm
+push:
+  secret: datasync/source/crm
+  models: [customer]
+";
+
+const TARGET: &str = "\
+target: loyalty
+subscribe:
+  - model: customer
+    when_changed: [email]
+attributes: [id, level]
+endpoint:
+  url: https://loyalty.example.com/hooks
+  auth: { standard_webhooks: datasync/target/loyalty }
+";
+
+fn files(model: &str, source: &str, target: &str) -> Vec<ConfigFile> {
+    vec![
+        ConfigFile::new("models/customer.yaml", model),
+        ConfigFile::new("sources/crm.yaml", source),
+        ConfigFile::new("targets/loyalty.yaml", target),
+    ]
+}
+
+fn print(findings: &[Error]) -> Vec<String> {
+    findings.iter().map(Error::to_string).collect()
+}
+
+/// One line of one file changed; the first finding must print so, and no second one elsewhere may hide it.
+#[track_caller]
+fn refuses(text: &'static str, from: &str, to: &str, expected: &str) {
+    assert_eq!(text.matches(from).count(), 1, "{from}");
+    let changed = text.replacen(from, to, 1);
+    let pick = |own: &'static str| if own == text { changed.as_str() } else { own };
+    let errors = print(&validate(&files(pick(MODEL), pick(SOURCE), pick(TARGET))).errors);
+    assert!(
+        errors.iter().any(|error| error.starts_with(expected)),
+        "{from} -> {to}\n{errors:#?}\nshould have\n{expected}"
+    );
+}
+
+#[track_caller]
+fn accepts(text: &'static str, from: &str, to: &str) {
+    assert_eq!(text.matches(from).count(), 1, "{from}");
+    let changed = text.replacen(from, to, 1);
+    let pick = |own: &'static str| if own == text { changed.as_str() } else { own };
+    let errors = print(&validate(&files(pick(MODEL), pick(SOURCE), pick(TARGET))).errors);
+    assert_eq!(errors, Vec::<String>::new(), "{from} -> {to}");
+}
+
+#[test]
+fn a_sound_configuration_has_neither_errors_nor_warnings() {
+    let report = validate(&files(MODEL, SOURCE, TARGET));
+    assert_eq!(print(&report.errors), Vec::<String>::new());
+    assert_eq!(print(&report.warnings), Vec::<String>::new());
+    assert!(report.config.is_some());
+}
+
+#[test]
+fn the_sample_configuration_has_neither_errors_nor_warnings() {
+    let report = validate(&samples());
+    assert_eq!(print(&report.errors), Vec::<String>::new());
+    assert_eq!(print(&report.warnings), Vec::<String>::new());
+}
+
+#[test]
+fn a_break_of_form_is_reported_before_anything_else() {
+    let report = validate(&files(MODEL, SOURCE, "target: loyalty\n"));
+    assert_eq!(print(&report.errors), ["targets/loyalty.yaml:1:1: \"subscribe\" is missing; add it"]);
+    assert!(report.config.is_none());
+}
+
+#[test]
+fn a_model_has_exactly_one_source() {
+    refuses(SOURCE, "[customer]", "[]", "models/customer.yaml:1:1: model: no source writes it");
+    refuses(
+        SOURCE,
+        "[customer]",
+        "[customer, price]",
+        "sources/crm.yaml:4:22: push.models.1: there is no model price",
+    );
+    refuses(
+        SOURCE,
+        "[customer]",
+        "[customer, customer]",
+        "sources/crm.yaml:4:22: push.models.1: customer is listed twice",
+    );
+    let mut all = files(MODEL, SOURCE, TARGET);
+    all.push(ConfigFile::new("sources/shop.yaml", SOURCE.replace("source: crm", "source: shop")));
+    assert_eq!(
+        print(&validate(&all).errors),
+        [
+            "sources/shop.yaml:4:12: push.models.0: source crm writes customer already; a model has exactly one source"
+        ]
+    );
+}
+
+#[test]
+fn a_source_says_who_it_is() {
+    refuses(SOURCE, "  secret: datasync/source/crm\n", "", "sources/crm.yaml:2:1: push: nobody could push");
+    refuses(
+        SOURCE,
+        "  secret: datasync/source/crm",
+        "  principal: '*'",
+        "sources/crm.yaml:3:3: push.principal: not the ARN",
+    );
+    for wrong in [
+        "arn:aws:iam::1:role/x",
+        "arn:aws:iam::111122223333:role/*",
+        "arn:aws:iam::111122223333:root",
+        "arn:aws:sts::111122223333:role/x",
+    ] {
+        refuses(
+            SOURCE,
+            "  secret: datasync/source/crm",
+            &format!("  principal: '{wrong}'"),
+            "sources/crm.yaml:3:3: push.principal: not the ARN",
+        );
+    }
+    accepts(SOURCE, "  secret: datasync/source/crm", "  principal: arn:aws:iam::111122223333:role/teams/crm");
+    let mut all = files(MODEL, SOURCE, TARGET);
+    all.push(ConfigFile::new("sources/db.yaml", "source: db\n"));
+    assert_eq!(print(&validate(&all).errors), ["sources/db.yaml:1:1: source: no way in; add push: { … }"]);
+}
+
+#[test]
+fn a_secret_is_named_and_never_shown() {
+    for (wrong, expected) in [
+        (
+            "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+            "sources/crm.yaml:3:3: push.secret: this looks like a secret itself",
+        ),
+        ("hunter2 is my password", "sources/crm.yaml:3:3: push.secret: not a name of a secret"),
+        ("other/crm", "sources/crm.yaml:3:3: push.secret: the functions may read only secrets"),
+    ] {
+        refuses(SOURCE, "datasync/source/crm", wrong, expected);
+        let errors = validate(&files(MODEL, &SOURCE.replace("datasync/source/crm", wrong), TARGET)).errors;
+        assert!(!print(&errors).concat().contains(wrong), "{wrong}");
+    }
+}
+
+#[test]
+fn a_key_is_made_of_clear_or_tokenized_scalars_at_the_top() {
+    refuses(MODEL, "key: [id]", "key: []", "models/customer.yaml:2:1: key: names no attribute");
+    refuses(MODEL, "key: [id]", "key: [id, uid]", "models/customer.yaml:2:11: key.1: uid is not listed");
+    refuses(MODEL, "key: [id]", "key: [id, id]", "models/customer.yaml:2:11: key.1: id is named twice");
+    refuses(
+        MODEL,
+        "key: [id]",
+        "key: [label]",
+        "models/customer.yaml:2:7: key.0: label is computed or set by enrich",
+    );
+    refuses(
+        MODEL,
+        "key: [id]",
+        "key: [segment]",
+        "models/customer.yaml:2:7: key.0: segment is computed or set by enrich",
+    );
+    refuses(
+        MODEL,
+        "key: [id]",
+        "key: ['contacts[].kind']",
+        "models/customer.yaml:2:7: key.0: contacts[].kind is not at the top level",
+    );
+    let key = "class: identifier, type: integer }";
+    refuses(
+        MODEL,
+        key,
+        "class: identifier, as: ids.id }",
+        "models/customer.yaml:2:7: key.0: id is not at the top level",
+    );
+    for protect in ["encrypt", "redact", "{ mask: { keep_last: 1 } }"] {
+        let expected = "models/customer.yaml:5:28: attributes.id.protect: of a key";
+        refuses(MODEL, key, &format!("class: identifier, protect: {protect} }}"), expected);
+    }
+    for kind in ["decimal", "json"] {
+        let expected = "models/customer.yaml:5:28: attributes.id.type: of a key";
+        refuses(MODEL, key, &format!("class: identifier, type: {kind} }}"), expected);
+    }
+}
+
+#[test]
+fn a_subject_is_one_listed_scalar() {
+    refuses(MODEL, "subject: id", "subject: uid", "models/customer.yaml:3:1: subject: uid is not listed");
+    refuses(
+        MODEL,
+        "subject: id",
+        "subject: label",
+        "models/customer.yaml:3:1: subject: label must come with the record",
+    );
+    refuses(
+        MODEL,
+        "subject: id",
+        "subject: contacts[].kind",
+        "models/customer.yaml:3:1: subject: contacts[].kind must",
+    );
+    refuses(
+        MODEL,
+        "subject: id",
+        "subject: prefs",
+        "models/customer.yaml:3:1: subject: prefs is of type json",
+    );
+}
+
+#[test]
+fn what_is_sensitive_says_how_it_is_protected() {
+    let rule = "class: personal, type: string, protect: tokenize";
+    refuses(
+        MODEL,
+        rule,
+        "class: sensitive",
+        "models/customer.yaml:6:3: attributes.email: is sensitive; say how",
+    );
+    refuses(
+        MODEL,
+        rule,
+        "class: sensitive, protect: none",
+        "models/customer.yaml:6:30: attributes.email.protect: is none, but",
+    );
+    accepts(MODEL, rule, "class: sensitive, protect: encrypt");
+}
+
+#[test]
+fn a_personal_attribute_left_clear_by_silence_is_a_warning() {
+    let model =
+        MODEL.replace("class: personal, type: string, protect: none", "class: personal, type: string");
+    let report = validate(&files(&model, SOURCE, TARGET));
+    assert_eq!(print(&report.errors), Vec::<String>::new());
+    assert_eq!(
+        print(&report.warnings),
+        [
+            "models/customer.yaml:7:3: attributes.name: is personal and left clear; say protect: none if somebody decided so"
+        ]
+    );
+}
+
+#[test]
+fn protection_fits_the_type() {
+    let prefs = "prefs: { class: internal, type: json }";
+    for protect in ["tokenize", "{ mask: { text: x } }"] {
+        let to = format!("prefs: {{ class: internal, type: json, protect: {protect} }}");
+        refuses(
+            MODEL,
+            prefs,
+            &to,
+            "models/customer.yaml:11:41: attributes.prefs.protect: does not fit type json",
+        );
+    }
+    for protect in ["none", "encrypt", "redact"] {
+        accepts(MODEL, prefs, &format!("prefs: {{ class: internal, type: json, protect: {protect} }}"));
+    }
+    refuses(
+        MODEL,
+        prefs,
+        "prefs: { class: internal, protect: { mask: { text: x, keep_last: 2 } } }",
+        "models/customer.yaml:11:40: attributes.prefs.protect.mask: has a text and keeps a part",
+    );
+}
+
+#[test]
+fn a_computed_attribute_is_made_of_listed_single_ones() {
+    let concat = "compute: { concat: [{ attribute: name }, { text: x }] }";
+    let at = "models/customer.yaml:16:5: attributes.label.compute: ";
+    for (to, expected) in [
+        ("compute: {}", "needs exactly one of"),
+        ("compute: { constant: 1, coalesce: [name] }", "needs exactly one of"),
+        ("compute: { coalesce: [nick] }", "reads nick, which is not listed"),
+        ("compute: { coalesce: [segment] }", "reads segment, which enrich sets"),
+        ("compute: { coalesce: ['contacts[].kind'] }", "reads contacts[].kind, which is in an array"),
+        ("compute: { concat: [{ attribute: prefs }] }", "reads prefs of type json"),
+        ("compute: { code: { of: nick, map: {} } }", "reads nick, which is not listed"),
+        ("compute: { coalesce: [label] }", "reads label, which is computed itself"),
+    ] {
+        refuses(MODEL, concat, to, &format!("{at}{expected}"));
+    }
+    refuses(
+        MODEL,
+        "  label:\n",
+        "  labels[].x:\n",
+        "models/customer.yaml:13:3: attributes.labels[].x: is computed, so it cannot be in an array",
+    );
+}
+
+#[test]
+fn a_computed_attribute_is_guarded_as_what_it_reads() {
+    refuses(
+        MODEL,
+        "    class: personal\n",
+        "    class: internal\n",
+        "models/customer.yaml:14:5: attributes.label.class: is lower than what it reads; make it personal",
+    );
+    refuses(
+        MODEL,
+        "    protect: redact\n",
+        "",
+        "models/customer.yaml:13:3: attributes.label: is made of personal attributes; say how to protect it",
+    );
+}
+
+#[test]
+fn two_attributes_never_meet_in_the_event() {
+    refuses(
+        MODEL,
+        "as: level",
+        "as: email",
+        "models/customer.yaml:8:42: attributes.tier.as: meets email in the event",
+    );
+    refuses(
+        MODEL,
+        "as: level",
+        "as: email.tier",
+        "models/customer.yaml:8:42: attributes.tier.as: meets email in the event",
+    );
+    refuses(
+        MODEL,
+        "as: level",
+        "as: contacts",
+        "models/customer.yaml:8:42: attributes.tier.as: meets contacts[].kind",
+    );
+    refuses(
+        MODEL,
+        "as: level",
+        "as: contacts.tier",
+        "models/customer.yaml:8:42: attributes.tier.as: meets contacts[].kind",
+    );
+    refuses(
+        MODEL,
+        "as: level",
+        "as: 'levels[].x'",
+        "models/customer.yaml:8:42: attributes.tier.as: must have [] as often",
+    );
+    refuses(MODEL, "as: level", "as: 'a..b'", "models/customer.yaml:8:42: attributes.tier.as: not a path");
+    refuses(MODEL, "  prefs:", "  'prefs[0]':", "models/customer.yaml:11:3: attributes.prefs[0]: not a path");
+    let kind = "contacts[].kind: { class: internal }";
+    refuses(
+        MODEL,
+        kind,
+        "contacts[].kind: { class: internal, as: kind }",
+        "models/customer.yaml:10:39: attributes.contacts[].kind.as: must have [] as often",
+    );
+    accepts(MODEL, kind, "contacts[].kind: { class: internal, as: 'reach.ways[].kind' }");
+    refuses(
+        MODEL,
+        kind,
+        "contacts[].kind: { class: internal }\n  others[].x: { class: internal, as: 'contacts[].x' }",
+        "models/customer.yaml:11:34: attributes.others[].x.as: would put the items of two arrays into one",
+    );
+}
+
+#[test]
+fn conditions_read_single_attributes_of_a_fitting_type() {
+    let when = "when: { tier: { in: [gold] } }";
+    let at = "models/customer.yaml:18:11: enrich.when.";
+    for (to, expected) in [
+        ("when: { rank: { is: 1 } }", "rank: is not listed"),
+        ("when: { tier: { '<': 5 } }", "tier: `<` and `>` need"),
+        ("when: { since: { '>': soon } }", "since: "),
+        ("when: { prefs: { is: x } }", "prefs: "),
+        ("when: { label: { exists: true } }", "label: is computed or set by enrich"),
+        ("when: { segment: { exists: true } }", "segment: is computed or set by enrich"),
+        ("when: { 'contacts[].kind': { is: x } }", "contacts[].kind: is in an array"),
+    ] {
+        refuses(MODEL, when, to, &format!("{at}{expected}"));
+    }
+    accepts(MODEL, when, "when: { since: { '>': 2026-01-01T00:00:00Z } }");
+    refuses(
+        MODEL,
+        when,
+        "when: { any: [{ rank: { is: 1 } }] }",
+        "models/customer.yaml:18:3: enrich.when.rank: is not listed",
+    );
+    refuses(
+        MODEL,
+        "compute: { concat",
+        "compute: { when: { rank: { is: 1 } }, concat",
+        "models/customer.yaml:16:24: attributes.label.compute.when.rank: is not listed",
+    );
+}
+
+#[test]
+fn a_lookup_by_a_protected_attribute_is_refused() {
+    refuses(MODEL, "/c/{id}", "/c/{email}", "models/customer.yaml:20:5: enrich.http.url: email is protected");
+    refuses(MODEL, "/c/{id}", "/c/{label}", "models/customer.yaml:20:5: enrich.http.url: label is protected");
+    refuses(
+        MODEL,
+        "/c/{id}",
+        "/c/{tier}",
+        "models/customer.yaml:20:5: enrich.http.url: tier is no attribute of the event",
+    );
+    refuses(
+        MODEL,
+        "/c/{id}",
+        "/c/{segment}",
+        "models/customer.yaml:20:5: enrich.http.url: segment is what the look-up sets",
+    );
+    refuses(
+        MODEL,
+        "/c/{id}",
+        "/c/{prefs}",
+        "models/customer.yaml:20:5: enrich.http.url: prefs is no single scalar",
+    );
+    accepts(MODEL, "/c/{id}", "/c/{id}?level={level}");
+    let http = "http:\n    url: \"https://profiles.example.com/c/{id}\"";
+    let table = |key: &str| format!("dynamodb:\n    table: profiles\n    key: {key}");
+    accepts(MODEL, http, &table("{ pk: id }"));
+    refuses(
+        MODEL,
+        http,
+        &table("{ pk: email }"),
+        "models/customer.yaml:21:12: enrich.dynamodb.key.pk: email is protected",
+    );
+    refuses(MODEL, http, &table("{}"), "models/customer.yaml:21:5: enrich.dynamodb.key: must name");
+    refuses(
+        MODEL,
+        http,
+        &table("{ pk: id }").replace("profiles", "p r"),
+        "models/customer.yaml:20:5: enrich.dynamodb.table: not a name",
+    );
+}
+
+#[test]
+fn a_lookup_goes_to_one_fixed_host_by_https() {
+    let url = "https://profiles.example.com/c/{id}";
+    let at = "models/customer.yaml:20:5: enrich.http.url: ";
+    for (to, expected) in [
+        ("http://profiles.example.com/c/{id}", "the address must be https"),
+        ("ftp://profiles.example.com/c/{id}", "the address must be https"),
+        ("https://{id}.example.com/c", "must start with https://host/"),
+        ("https://user:hunter2@profiles.example.com/c/{id}", "the address holds a user name or password"),
+        ("/c/{id}", "must start with https://host/"),
+        ("https://profiles.example.com/c/{id", "has a brace without its partner"),
+        ("https://profiles.example.com/c", "asks the same for every record"),
+    ] {
+        refuses(MODEL, url, to, &format!("{at}{expected}"));
+        let errors = validate(&files(&MODEL.replace(url, to), SOURCE, TARGET)).errors;
+        assert!(!print(&errors).concat().contains("hunter2"));
+    }
+    let report = validate(&files(&MODEL.replace(url, "http://127.0.0.1:8080/c/{id}"), SOURCE, TARGET));
+    assert!(report.errors.is_empty());
+    assert_eq!(report.warnings.len(), 1, "{:?}", report.warnings);
+}
+
+#[test]
+fn a_lookup_sets_attributes_of_its_own() {
+    let set = "set: { segment: segment }";
+    let at = "models/customer.yaml:21:12: enrich.http.set.";
+    refuses(MODEL, set, "set: { rank: rank }", &format!("{at}rank: is not listed"));
+    refuses(MODEL, set, "set: { label: label }", &format!("{at}label: is computed"));
+    refuses(MODEL, set, "set: { 'contacts[].kind': kind }", &format!("{at}contacts[].kind: is in an array"));
+    refuses(MODEL, set, "set: { segment: 'a[].b' }", &format!("{at}segment: must say where"));
+    refuses(MODEL, set, "set: {}", "models/customer.yaml:21:5: enrich.http.set: sets nothing");
+    refuses(
+        MODEL,
+        set,
+        "set: { segment: segment }\n  dynamodb: { table: ttt, key: { pk: id }, set: {} }",
+        "models/customer.yaml:17:1: enrich: needs exactly one of",
+    );
+}
+
+#[test]
+fn the_rest_of_a_lookup_is_checked_too() {
+    let set = "    set: { segment: segment }";
+    let at = "models/customer.yaml:21:";
+    let with = |line: &str| format!("    {line}\n{set}");
+    refuses(MODEL, set, &with("timeout: soon"), &format!("{at}5: enrich.http.timeout: a duration is"));
+    refuses(MODEL, set, &with("timeout: 1h"), &format!("{at}5: enrich.http.timeout: must be above 0s"));
+    refuses(MODEL, set, &with("cache: 1 day"), &format!("{at}5: enrich.http.cache: a duration is"));
+    refuses(
+        MODEL,
+        set,
+        &with("allow_networks: [here]"),
+        &format!("{at}22: enrich.http.allow_networks.0: must be a network"),
+    );
+    refuses(
+        MODEL,
+        set,
+        &with("api_key: { header: x y, secret: datasync/x }"),
+        &format!("{at}16: enrich.http.api_key.header: not a name"),
+    );
+    refuses(
+        MODEL,
+        set,
+        &with("api_key: { header: x-y, secret: whsec_x }"),
+        &format!("{at}29: enrich.http.api_key.secret: this looks like"),
+    );
+    accepts(MODEL, set, &with("api_key: { header: x-y, secret: datasync/x }"));
+}
+
+#[test]
+fn a_target_asks_for_what_is_there() {
+    refuses(
+        TARGET,
+        "model: customer",
+        "model: price",
+        "targets/loyalty.yaml:3:5: subscribe.0.model: there is no model price",
+    );
+    refuses(
+        TARGET,
+        "[email]",
+        "[mail]",
+        "targets/loyalty.yaml:4:20: subscribe.0.when_changed.0: mail is no attribute of the event; there are contacts[].kind, email",
+    );
+    refuses(
+        TARGET,
+        "[email]",
+        "[tier]",
+        "targets/loyalty.yaml:4:20: subscribe.0.when_changed.0: tier is no attribute",
+    );
+    refuses(
+        TARGET,
+        "[email]",
+        "[segment]",
+        "targets/loyalty.yaml:4:20: subscribe.0.when_changed.0: enrich sets segment",
+    );
+    refuses(
+        TARGET,
+        "[id, level]",
+        "[id, tier]",
+        "targets/loyalty.yaml:5:18: attributes.1: tier is no attribute",
+    );
+    refuses(
+        TARGET,
+        "[id, level]",
+        "[id, { tier: x }]",
+        "targets/loyalty.yaml:5:18: attributes.1: tier is no attribute",
+    );
+    refuses(
+        TARGET,
+        "[id, level]",
+        "[id, { level: id }]",
+        "targets/loyalty.yaml:5:18: attributes.1: meets id at the target",
+    );
+    refuses(
+        TARGET,
+        "[id, level]",
+        "[id, { level: id.x }]",
+        "targets/loyalty.yaml:5:18: attributes.1: meets id at the target",
+    );
+    refuses(
+        TARGET,
+        "[id, level]",
+        "['contacts[].kind', { 'contacts[].kind': kind }]",
+        "targets/loyalty.yaml:5:33: attributes.1: the new name must have []",
+    );
+    accepts(TARGET, "[id, level]", "[contacts, { prefs.colour: colour }]");
+    refuses(
+        TARGET,
+        "    when_changed: [email]\n",
+        "    attributes: [tier]\n",
+        "targets/loyalty.yaml:4:18: subscribe.0.attributes.0: tier is no attribute",
+    );
+}
+
+#[test]
+fn a_subscription_can_match_something() {
+    let when = "    when_changed: [email]\n";
+    refuses(
+        TARGET,
+        when,
+        "    operations: []\n    snapshot: false\n",
+        "targets/loyalty.yaml:4:5: subscribe.0.operations: the entry matches nothing",
+    );
+    refuses(
+        TARGET,
+        when,
+        "    operations: [snapshot]\n",
+        "targets/loyalty.yaml:4:18: subscribe.0.operations.0: snapshots are not named here",
+    );
+    refuses(
+        TARGET,
+        when,
+        "    operations: [create]\n    when_changed: [email]\n",
+        "targets/loyalty.yaml:5:5: subscribe.0.when_changed: is about updates",
+    );
+    refuses(
+        TARGET,
+        "  - model: customer\n    when_changed: [email]",
+        "  []",
+        "targets/loyalty.yaml:2:1: subscribe: the target would get nothing",
+    );
+}
+
+#[test]
+fn an_endpoint_is_reached_by_https_without_secrets_in_its_address() {
+    let url = "https://loyalty.example.com/hooks";
+    let at = "targets/loyalty.yaml:7:3: endpoint.url: ";
+    for (to, expected) in [
+        ("http://loyalty.example.com/hooks", "the address must be https"),
+        ("http://10.0.0.1/hooks", "the address must be https"),
+        ("https://user:hunter2@loyalty.example.com/hooks", "the address holds a user name or password"),
+        ("https://hunter2@loyalty.example.com/hooks", "the address holds a user name or password"),
+        ("https://loyalty.example.com/hooks#hunter2", "the address has a fragment"),
+        ("https://loyalty.example.com:8443/hooks", "its port is not allowed"),
+        ("data:hunter2", "the address has no host"),
+    ] {
+        refuses(TARGET, url, to, &format!("{at}{expected}"));
+        let errors = validate(&files(MODEL, SOURCE, &TARGET.replace(url, to))).errors;
+        assert!(!print(&errors).concat().contains("hunter2"));
+    }
+    accepts(TARGET, url, "https://loyalty.example.com:8443/hooks\n  ports: [8443]");
+    for local in ["http://127.0.0.1:9000/", "http://localhost:9000/", "\"http://[::1]:9000/\""] {
+        let report = validate(&files(MODEL, SOURCE, &TARGET.replace(url, local)));
+        assert!(report.errors.is_empty(), "{:?}", report.errors);
+        assert!(
+            print(&report.warnings)[0]
+                .starts_with("targets/loyalty.yaml:7:3: endpoint.url: http to loopback")
+        );
+    }
+}
+
+#[test]
+fn an_endpoint_proves_who_sends() {
+    let auth = "auth: { standard_webhooks: datasync/target/loyalty }";
+    let header =
+        |name: &str| format!("auth: {{ api_key: {{ header: '{name}', secret: datasync/target/loyalty }} }}");
+    for wrong in ["", "x api", "x-api:", "schlüssel"] {
+        refuses(
+            TARGET,
+            auth,
+            &header(wrong),
+            "targets/loyalty.yaml:8:22: endpoint.auth.api_key.header: not a name",
+        );
+    }
+    for own in ["Host", "content-type", "webhook-id", "Transfer-Encoding"] {
+        refuses(
+            TARGET,
+            auth,
+            &header(own),
+            "targets/loyalty.yaml:8:22: endpoint.auth.api_key.header: the request sets",
+        );
+    }
+    accepts(TARGET, auth, &header("X-Api-Key"));
+    accepts(TARGET, auth, &header("authorization"));
+    refuses(
+        TARGET,
+        auth,
+        "auth: { standard_webhooks: whsec_x }",
+        "targets/loyalty.yaml:8:11: endpoint.auth.standard_webhooks: this looks like",
+    );
+    let report = validate(&files(MODEL, SOURCE, &TARGET.replace(auth, "auth: none")));
+    assert!(report.errors.is_empty());
+    assert_eq!(
+        print(&report.warnings),
+        [
+            "targets/loyalty.yaml:8:3: endpoint.auth: is none: the target cannot tell our deliveries from others'"
+        ]
+    );
+}
+
+#[test]
+fn the_rest_of_an_endpoint_is_checked_too() {
+    let auth = "  auth:";
+    let with = |line: &str| format!("  {line}\n{auth}");
+    refuses(
+        TARGET,
+        auth,
+        &with("timeout: 31s"),
+        "targets/loyalty.yaml:8:3: endpoint.timeout: must be above 0s",
+    );
+    refuses(
+        TARGET,
+        auth,
+        &with("timeout: 0s"),
+        "targets/loyalty.yaml:8:3: endpoint.timeout: must be above 0s",
+    );
+    refuses(
+        TARGET,
+        auth,
+        &with("statuses: { 100: accepted }"),
+        "targets/loyalty.yaml:8:15: endpoint.statuses.100: is no final",
+    );
+    let path = |path: &str| with(&format!("operations: {{ delete: {{ path: '{path}' }} }}"));
+    let at = "targets/loyalty.yaml:8:27: endpoint.operations.delete.path: ";
+    refuses(TARGET, auth, &path("customers"), &format!("{at}must start with /"));
+    refuses(TARGET, auth, &path("/c?x"), &format!("{at}must start with / and have no ?"));
+    refuses(TARGET, auth, &path("/c/{id"), &format!("{at}has a brace without its partner"));
+    refuses(TARGET, auth, &path("/c/{email}"), &format!("{at}email is not in the key of customer"));
+    accepts(TARGET, auth, &path("/c/{id}"));
+}
+
+#[test]
+fn a_filter_policy_beyond_the_limits_of_sns_is_told() {
+    let models: Vec<_> = (0..20).map(|n| format!("m{n}")).collect();
+    let mut all = vec![
+        ConfigFile::new(
+            "sources/crm.yaml",
+            SOURCE.replace("[customer]", &format!("[{}]", models.join(", "))),
+        ),
+        ConfigFile::new(
+            "targets/loyalty.yaml",
+            TARGET.replace(
+                "  - model: customer\n    when_changed: [email]\nattributes: [id, level]\n",
+                &models.iter().map(|name| format!("  - model: {name}\n")).collect::<String>(),
+            ),
+        ),
+    ];
+    all.extend(models.iter().map(|name| {
+        let text = format!("model: {name}\nkey: [id]\nattributes: {{ id: {{ class: identifier }} }}\n");
+        ConfigFile::new(format!("models/{name}.yaml"), text)
+    }));
+    let errors = print(&validate(&all).errors);
+    assert_eq!(
+        errors,
+        [
+            "targets/loyalty.yaml:2:1: subscribe: makes a filter policy of 160 combinations; SNS takes 150: split the target in two"
+        ]
+    );
+
+    let attributes: String = (0..20).map(|n| format!("  a{n}: {{ class: internal }}\n")).collect();
+    let names: Vec<_> = (0..20).map(|n| format!("a{n}")).collect();
+    let model = MODEL.replace("enrich:", &format!("{attributes}enrich:"));
+    let target = TARGET.replace("[email]", &format!("[{}]", names.join(", ")));
+    let report = validate(&files(&model, SOURCE, &target));
+    assert_eq!(print(&report.errors), Vec::<String>::new());
+    assert!(
+        print(&report.warnings)[0]
+            .starts_with("targets/loyalty.yaml:2:1: subscribe: names too many attributes")
+    );
+}
+
+#[test]
+fn a_model_that_nobody_gets_is_a_warning() {
+    let mut all = files(MODEL, &SOURCE.replace("[customer]", "[customer, price]"), TARGET);
+    all.push(ConfigFile::new(
+        "models/price.yaml",
+        "model: price\nkey: [id]\nattributes: { id: { class: identifier } }\n",
+    ));
+    let report = validate(&all);
+    assert!(report.errors.is_empty());
+    assert_eq!(print(&report.warnings), ["models/price.yaml:1:1: model: no target subscribes to it"]);
+}

@@ -1,0 +1,89 @@
+//! What a target gets of an event, as pure functions: whether ([`filter`], [`ledger`]), what ([`mapping`], [`request`])
+//! and what its answer means ([`status`], [`backoff`]).
+//!
+//! **Invariant.** Nothing here sends anything or knows the time: the shell (`deliver`) passes in what it has read and
+//! does what comes out.
+
+pub mod backoff;
+pub mod digest;
+pub mod filter;
+pub mod ledger;
+pub mod mapping;
+pub mod request;
+pub mod status;
+
+use crate::config::Target;
+use crate::scan::Limits;
+
+/// A target as it is used: its configuration, checked, with all that can be made ready before the first event.
+#[derive(Debug)]
+pub struct CompiledTarget {
+    target: Target,
+    mappings: Vec<mapping::Mapping>,
+    requests: request::Requests,
+}
+
+/// A target's configuration that makes no sense.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// An entry of `attributes`.
+    #[error("attributes: {0}")]
+    Mapping(#[from] mapping::Error),
+    /// An entry of `endpoint.operations`.
+    #[error("endpoint.operations: {0}")]
+    Request(#[from] request::Error),
+}
+
+impl CompiledTarget {
+    /// Checks a target and makes it ready.
+    pub fn compile(target: Target) -> Result<Self, Error> {
+        let mappings = target
+            .subscribe
+            .iter()
+            .map(|subscription| mapping::Mapping::compile(target.attributes_of(subscription)))
+            .collect::<Result<_, _>>()?;
+        let requests = request::Requests::compile(&target.endpoint)?;
+        Ok(Self { target, mappings, requests })
+    }
+
+    /// The target as written.
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// What becomes of the attributes under an entry of `subscribe`, by its index.
+    pub fn mapping(&self, subscription: usize) -> Option<&mapping::Mapping> {
+        self.mappings.get(subscription)
+    }
+
+    /// What an operation becomes at this target.
+    pub fn requests(&self) -> &request::Requests {
+        &self.requests
+    }
+}
+
+/// Bounds for events: looser than those for changes, since governance has checked the records and wrapped them.
+fn limits() -> Limits {
+    Limits { bytes: 4 << 20, depth: 64, items: 500_000, string: 1 << 20, names: 100_000 }
+}
+
+#[cfg(test)]
+fn test_target(url: &str) -> Target {
+    use crate::config::{Auth, Endpoint};
+
+    Target {
+        target: "loyalty".parse().unwrap(),
+        subscribe: Vec::new(),
+        attributes: None,
+        endpoint: Endpoint {
+            url: url.parse().unwrap(),
+            auth: Auth::None,
+            timeout: std::time::Duration::from_secs(10),
+            rate: None,
+            operations: Default::default(),
+            statuses: Default::default(),
+            allow_networks: Vec::new(),
+            ports: vec![443],
+        },
+    }
+}

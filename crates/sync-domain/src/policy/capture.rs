@@ -1,0 +1,254 @@
+//! What capture needs of a policy: which attributes to take along, what tells a record, how large its event may get.
+
+use super::apply::fits;
+use super::scope::{INNER, Layout, Scope, Slot, Spans, WalkError};
+use super::{CompiledPolicy, Rule};
+use crate::change::Change;
+use crate::config::Type;
+use crate::id::push_part;
+use crate::outcome::Reason;
+use crate::scan::{Kind, Scanner, Value};
+
+impl CompiledPolicy {
+    /// The record with listed attributes only, each value as it was written, everything in its own place.
+    pub fn project(&self, record: &str) -> Result<String, Reason> {
+        let spans = self.record.pick(record)?;
+        let mut out = String::with_capacity(record.len());
+        if !write_listed(&self.record, &self.record.input, &spans, &mut out)? {
+            out.push_str("{}");
+        }
+        Ok(out)
+    }
+
+    /// The canonical form of a key, from which the record id is made: for each key attribute its name, a tag of its type
+    /// and its text. The key must have exactly the model's key attributes; each value is a string, an integer or a
+    /// boolean and has the declared type.
+    pub fn canonical_key(&self, key: &str) -> Result<Vec<u8>, Reason> {
+        let values = key_members(self, key)?;
+        let mut canonical = Vec::with_capacity(key.len() + 16);
+        for (index, value) in self.key.iter().zip(values) {
+            let Some(attribute) = self.attributes.get(*index) else { continue };
+            push_part(&mut canonical, attribute.path.as_bytes());
+            push_canonical(&mut canonical, value);
+        }
+        Ok(canonical)
+    }
+
+    /// The key that stands inside a record, as an object; refused if a key attribute is missing there.
+    pub fn key_of(&self, record: &str) -> Result<String, Reason> {
+        let spans = self.record.pick(record)?;
+        let mut out = String::from("{");
+        for index in &self.key {
+            let Some(attribute) = self.attributes.get(*index) else { continue };
+            let span = attribute.slot.and_then(|slot| spans.get(slot).copied().flatten());
+            let value = span.ok_or_else(|| Reason::new("key_missing_in_record", attribute.path.as_str()))?;
+            if out.len() > 1 {
+                out.push(',');
+            }
+            crate::scan::write_string(&mut out, &attribute.path);
+            out.push(':');
+            out.push_str(value.raw);
+        }
+        out.push('}');
+        Ok(out)
+    }
+
+    /// The canonical form of the person whose data a change has; none if the model names none or the record lacks it.
+    pub fn subject(&self, key: &str, before: Option<&str>, after: Option<&str>) -> Option<Vec<u8>> {
+        let attribute = self.attributes.get(self.subject?)?;
+        let of_record = |record: Option<&str>| {
+            let spans = self.record.pick(record?).ok()?;
+            let value = attribute.slot.and_then(|slot| spans.get(slot).copied().flatten())?;
+            (!value.is_null()).then(|| canonical(value))
+        };
+        let of_key = || {
+            let values = key_members(self, key).ok()?;
+            let at = self.key.iter().position(|index| Some(*index) == self.subject)?;
+            values.get(at).copied().map(canonical)
+        };
+        of_record(after).or_else(|| of_record(before)).or_else(of_key)
+    }
+
+    /// An upper bound of the bytes of the change's event, so that capture can refuse what SNS would not take.
+    pub fn size_bound(&self, change: &Change<'_>) -> usize {
+        let names: usize = self.attributes.iter().map(|attribute| 2 * attribute.output.len() + 16).sum();
+        let record = |record: Option<&str>| match record {
+            Some(record) => match self.record.pick(record) {
+                // Each computed value is at most its inputs and its own texts together.
+                Ok(spans) => self.bound_of(&self.record, &spans) + self.computed_bound(record.len()),
+                Err(_) => record.len() * 2,
+            },
+            None => 4,
+        };
+        let before = if self.before { record(change.before) } else { 0 };
+        1_024 + names + change.key.len() + 64 * self.key.len() + before + record(change.after)
+    }
+
+    fn bound_of(&self, scope: &Scope, spans: &Spans<'_>) -> usize {
+        let slot = |(slot, span): (&Slot, &Option<Value<'_>>)| match (slot, span) {
+            (Slot::Value(index), span) => self.value_bound(*index, span.map_or(4, |value| value.raw.len())),
+            (Slot::Array(_, elements), Some(array)) if array.kind == Kind::Array => self.array_bound(elements, array.raw),
+            (Slot::Array(..), span) => span.map_or(4, |value| value.raw.len()),
+        };
+        scope.slots.iter().zip(spans).map(slot).sum()
+    }
+
+    fn array_bound(&self, elements: &Scope, array: &str) -> usize {
+        let names: usize = elements.slots.len() * 8 + layout_names(&elements.output);
+        let mut bound = 2;
+        let walked = Scanner::new(array, &INNER).map_err(WalkError::from).and_then(|mut scanner| {
+            scanner.array(|scanner, _| {
+                let spans = elements.walk(scanner)?;
+                bound += names + self.bound_of(elements, &spans);
+                Ok::<_, WalkError>(())
+            })
+        });
+        if walked.is_err() { array.len() * 2 } else { bound }
+    }
+
+    fn value_bound(&self, index: usize, length: usize) -> usize {
+        match self.attributes.get(index).map(|attribute| &attribute.rule) {
+            Some(Rule::Encrypt) => 30 + (length + 28).div_ceil(3) * 4 + 44,
+            Some(Rule::Tokenize) => 64,
+            Some(Rule::Mask(mask)) => length + 8 + mask.text.as_ref().map_or(0, |text| text.len() * 6),
+            Some(Rule::Redact) => 4,
+            Some(Rule::Clear) | None => length,
+        }
+    }
+
+    fn computed_bound(&self, record: usize) -> usize {
+        let computed = self.attributes.iter().enumerate().filter(|(_, attribute)| attribute.recipe.is_some());
+        computed.map(|(index, _)| self.value_bound(index, record.min(4_096) + 256)).sum()
+    }
+
+    /// An array with listed attributes only, to compare it with another.
+    pub(super) fn listed_of(&self, slot: &Slot, array: Value<'_>) -> Result<String, Reason> {
+        let mut out = String::with_capacity(array.raw.len());
+        write_slot(slot, Some(array), &mut out)?;
+        Ok(out)
+    }
+}
+
+fn layout_names(layout: &Layout) -> usize {
+    match layout {
+        Layout::Object(members) => members.iter().map(|(name, inner)| name.len() + 2 + layout_names(inner)).sum(),
+        _ => 0,
+    }
+}
+
+/// The values of the key's attributes, in the model's order.
+pub(super) fn key_members<'a>(policy: &CompiledPolicy, key: &'a str) -> Result<Vec<Value<'a>>, Reason> {
+    let attribute = |index: &usize| policy.attributes.get(*index);
+    let mut values: Vec<Option<Value<'a>>> = vec![None; policy.key.len()];
+    let mut unknown = false;
+    let scanned = Scanner::new(key, &INNER).and_then(|mut scanner| {
+        scanner.object(|scanner, name| {
+            let value = scanner.value()?;
+            let named = |(index, _): &(&usize, &mut Option<Value<'a>>)| attribute(index).is_some_and(|a| a.path == *name);
+            match policy.key.iter().zip(&mut values).find(named) {
+                Some((_, place)) => *place = Some(value),
+                None => unknown = true,
+            }
+            Ok::<_, crate::scan::Error>(())
+        })?;
+        scanner.end()
+    });
+    scanned.map_err(|_| Reason::new("key_not_object", "key"))?;
+    if unknown {
+        return Err(Reason::new("key_attributes", "key"));
+    }
+    let check = |(index, value): (&usize, Option<Value<'a>>)| {
+        let path = attribute(index).map_or("key", |a| a.path.as_str());
+        let value = value.ok_or_else(|| Reason::new("key_attributes", path))?;
+        let integer = || value.kind == Kind::Number && fits(value, Some(Type::Integer)) && value.raw != "-0";
+        let scalar = matches!(value.kind, Kind::String | Kind::Boolean) || integer();
+        if scalar && fits(value, attribute(index).and_then(|a| a.kind)) {
+            Ok(value)
+        } else {
+            Err(Reason::new("key_value", path))
+        }
+    };
+    policy.key.iter().zip(values).map(check).collect()
+}
+
+fn canonical(value: Value<'_>) -> Vec<u8> {
+    let mut out = Vec::new();
+    push_canonical(&mut out, value);
+    out
+}
+
+/// A tag of the type and the text, so that `"42"` and `42` differ and `"a"` and `"\u0061"` do not.
+fn push_canonical(out: &mut Vec<u8>, value: Value<'_>) {
+    match value.kind {
+        Kind::String => {
+            out.push(b's');
+            push_part(out, value.text().unwrap_or_default().as_bytes());
+        }
+        Kind::Number => {
+            out.push(b'n');
+            push_part(out, value.raw.as_bytes());
+        }
+        _ => {
+            out.push(b'b');
+            push_part(out, value.raw.as_bytes());
+        }
+    }
+}
+
+/// Writes the listed attributes as they stand in the record; false if there are none.
+fn write_listed(scope: &Scope, layout: &Layout, spans: &Spans<'_>, out: &mut String) -> Result<bool, Reason> {
+    match layout {
+        Layout::Object(members) => {
+            let start = out.len();
+            for (name, inner) in members {
+                let undo = out.len();
+                out.push(if undo == start { '{' } else { ',' });
+                out.push_str(name);
+                if !write_listed(scope, inner, spans, out)? {
+                    out.truncate(undo);
+                }
+            }
+            if out.len() == start {
+                return Ok(false);
+            }
+            out.push('}');
+            Ok(true)
+        }
+        Layout::Slot(slot) => {
+            let value = spans.get(*slot).copied().flatten();
+            scope.slots.get(*slot).map_or(Ok(false), |slot| write_slot(slot, value, out))
+        }
+        Layout::Computed(_) | Layout::Later => Ok(false),
+    }
+}
+
+fn write_slot(slot: &Slot, value: Option<Value<'_>>, out: &mut String) -> Result<bool, Reason> {
+    match (slot, value) {
+        (_, None) => Ok(false),
+        (Slot::Array(_, elements), Some(array)) if array.kind == Kind::Array => {
+            let mut scanner = Scanner::new(array.raw, &INNER).map_err(WalkError::from)?;
+            out.push('[');
+            scanner.array(|scanner, at| {
+                if at > 0 {
+                    out.push(',');
+                }
+                let spans = elements.walk(scanner)?;
+                match write_listed(elements, &elements.input, &spans, out) {
+                    Ok(true) => Ok(()),
+                    Ok(false) => {
+                        out.push_str("{}");
+                        Ok(())
+                    }
+                    Err(reason) => Err(WalkError::Shape(reason.place)),
+                }
+            })?;
+            out.push(']');
+            Ok(true)
+        }
+        (Slot::Array(path, _), Some(value)) if !value.is_null() => Err(Reason::new("type_mismatch", path.as_str())),
+        (_, Some(value)) => {
+            out.push_str(value.raw);
+            Ok(true)
+        }
+    }
+}

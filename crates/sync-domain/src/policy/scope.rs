@@ -1,0 +1,265 @@
+//! The shape of a record as a policy sees it: where listed attributes stand and how they are laid out in the event.
+//!
+//! A scope is one level of arrays: the record itself, or the elements of an array inside it. Walking a record picks
+//! the spans of its slots in one pass; laying out writes them in the order of the output tree.
+
+use std::collections::BTreeMap;
+
+use super::path::Step;
+use crate::outcome::Reason;
+use crate::scan::{self, Kind, Limits, Scanner, Value, write_string};
+
+/// Bounds inside a record: whoever captured it has checked it, and the scanner still refuses what is not JSON.
+pub(super) const INNER: Limits = Limits { bytes: 1 << 20, depth: 64, items: 500_000, string: 1 << 20, names: 10_000 };
+
+/// The spans of a scope's slots in one record.
+pub(super) type Spans<'a> = Vec<Option<Value<'a>>>;
+
+/// One level of arrays.
+#[derive(Debug, Clone)]
+pub(super) struct Scope {
+    /// What to look for, as a tree of names; the first node is the root.
+    nodes: Vec<Node>,
+    /// What can be found.
+    pub(super) slots: Vec<Slot>,
+    /// How the event lays it out.
+    pub(super) output: Layout,
+    /// How the record lays it out.
+    pub(super) input: Layout,
+}
+
+#[derive(Debug, Clone)]
+struct Node {
+    name: String,
+    path: String,
+    children: Vec<usize>,
+    slot: Option<usize>,
+}
+
+/// What is picked out of a record.
+#[derive(Debug, Clone)]
+pub(super) enum Slot {
+    /// The value of the attribute with this index.
+    Value(usize),
+    /// An array; its path, and the scope of its elements.
+    Array(String, Box<Scope>),
+}
+
+/// Where slots are written.
+#[derive(Debug, Clone)]
+pub(super) enum Layout {
+    /// Members in order, each name as `"name":`.
+    Object(Vec<(String, Layout)>),
+    /// A slot of the scope.
+    Slot(usize),
+    /// The computed attribute with this index.
+    Computed(usize),
+    /// An attribute that a look-up fills in later.
+    Later,
+}
+
+/// An attribute to place: its index and its paths in the record and in the event.
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    pub(super) attribute: usize,
+    pub(super) path: String,
+    pub(super) input: Vec<Step>,
+    pub(super) output: Vec<Step>,
+}
+
+/// A conflict between listed attributes: (path, message).
+pub(super) type Conflict = (String, String);
+
+impl Scope {
+    /// Builds the scope of these attributes; `prefix` is the path of the array whose elements they stand in.
+    pub(super) fn build(entries: Vec<Entry>, prefix: &str) -> Result<Self, Conflict> {
+        let root = Node { name: String::new(), path: prefix.to_owned(), children: Vec::new(), slot: None };
+        let mut scope =
+            Self { nodes: vec![root], slots: Vec::new(), output: Layout::Object(Vec::new()), input: Layout::Object(Vec::new()) };
+        let mut arrays: BTreeMap<Vec<Step>, (Vec<Step>, Vec<Entry>)> = BTreeMap::new();
+        for entry in entries {
+            let each = |steps: &[Step]| steps.iter().position(|step| *step == Step::Each);
+            match (each(&entry.input), each(&entry.output)) {
+                (None, None) => {
+                    let slot = scope.add_slot(Slot::Value(entry.attribute));
+                    scope.place(slot, &entry.input, &entry.output, &entry.path)?;
+                }
+                (Some(at), Some(out_at)) => {
+                    let (head, tail) = entry.input.split_at(at);
+                    let (out_head, out_tail) = entry.output.split_at(out_at);
+                    let (known, inner) =
+                        arrays.entry(head.to_vec()).or_insert_with(|| (out_head.to_vec(), Vec::new()));
+                    if known != out_head {
+                        let message = "the attributes of one array must stay in one array; give each the same `as` up to `[]`";
+                        return Err((entry.path, message.to_owned()));
+                    }
+                    let rest = |steps: &[Step]| steps.iter().skip(1).cloned().collect();
+                    inner.push(Entry { input: rest(tail), output: rest(out_tail), ..entry });
+                }
+                _ => return Err((entry.path, "`as` must have `[]` where the path has it".to_owned())),
+            }
+        }
+        for (input, (output, inner)) in arrays {
+            let path = join(prefix, &input);
+            let elements = Self::build(inner, &format!("{path}[]"))?;
+            let slot = scope.add_slot(Slot::Array(path.clone(), Box::new(elements)));
+            scope.place(slot, &input, &output, &path)?;
+        }
+        Ok(scope)
+    }
+
+    /// Adds something to the event that does not stand in the record.
+    pub(super) fn add_output(&mut self, layout: Layout, output: &[Step], path: &str) -> Result<(), Conflict> {
+        insert(&mut self.output, output, layout).map_err(|message| (path.to_owned(), message))
+    }
+
+    /// Picks the slots of the next value of the scanner.
+    pub(super) fn walk<'a>(&self, scanner: &mut Scanner<'a>) -> Result<Spans<'a>, WalkError> {
+        let mut spans = vec![None; self.slots.len()];
+        self.walk_node(scanner, 0, &mut spans)?;
+        Ok(spans)
+    }
+
+    /// Picks the slots of a record.
+    pub(super) fn pick<'a>(&self, record: &'a str) -> Result<Spans<'a>, WalkError> {
+        let mut scanner = Scanner::new(record, &INNER)?;
+        let spans = self.walk(&mut scanner)?;
+        scanner.end()?;
+        Ok(spans)
+    }
+
+    fn walk_node<'a>(
+        &self,
+        scanner: &mut Scanner<'a>,
+        at: usize,
+        spans: &mut [Option<Value<'a>>],
+    ) -> Result<(), WalkError> {
+        let Some(node) = self.nodes.get(at) else { return Ok(()) };
+        if let Some(span) = node.slot.and_then(|slot| spans.get_mut(slot)) {
+            *span = Some(scanner.value()?);
+            return Ok(());
+        }
+        match scanner.peek()? {
+            Kind::Object => scanner.object(|scanner, name| {
+                let is_named = |child: &&usize| self.nodes.get(**child).is_some_and(|node| node.name == *name);
+                match node.children.iter().find(is_named) {
+                    Some(child) => self.walk_node(scanner, *child, spans),
+                    None => Ok(drop(scanner.value()?)),
+                }
+            }),
+            Kind::Null => Ok(drop(scanner.value()?)),
+            _ => Err(WalkError::Shape(node.path.clone())),
+        }
+    }
+
+    fn add_slot(&mut self, slot: Slot) -> usize {
+        self.slots.push(slot);
+        self.slots.len() - 1
+    }
+
+    fn place(&mut self, slot: usize, input: &[Step], output: &[Step], path: &str) -> Result<(), Conflict> {
+        let conflict = |message: String| (path.to_owned(), message);
+        let mut at = 0;
+        for step in input {
+            at = self.child(at, step).map_err(conflict)?;
+        }
+        match self.nodes.get_mut(at) {
+            Some(node) if node.slot.is_none() && node.children.is_empty() => node.slot = Some(slot),
+            _ => return Err(conflict(listed_inside())),
+        }
+        insert(&mut self.output, output, Layout::Slot(slot)).map_err(conflict)?;
+        insert(&mut self.input, input, Layout::Slot(slot)).map_err(conflict)
+    }
+
+    /// The child of a node for a step, made if it is not there.
+    fn child(&mut self, at: usize, step: &Step) -> Result<usize, String> {
+        let Step::Member(name) = step else { return Err("`[]` must stand behind a name".to_owned()) };
+        let next = self.nodes.len();
+        let Some(node) = self.nodes.get(at) else { return Ok(at) };
+        if node.slot.is_some() {
+            return Err(listed_inside());
+        }
+        let path = if node.path.is_empty() { name.clone() } else { format!("{}.{name}", node.path) };
+        let known = node.children.iter().find(|child| self.nodes.get(**child).is_some_and(|n| n.name == *name));
+        if let Some(child) = known {
+            return Ok(*child);
+        }
+        if let Some(node) = self.nodes.get_mut(at) {
+            node.children.push(next);
+        }
+        self.nodes.push(Node { name: name.clone(), path, children: Vec::new(), slot: None });
+        Ok(next)
+    }
+}
+
+fn listed_inside() -> String {
+    "an attribute and another one inside it are both listed; list the inner ones only, or the outer as `type: json`".to_owned()
+}
+
+fn insert(layout: &mut Layout, steps: &[Step], leaf: Layout) -> Result<(), String> {
+    let taken = || "two attributes have the same place in the event; give one another `as`".to_owned();
+    match (steps, layout) {
+        ([], place @ Layout::Object(_)) => {
+            if matches!(place, Layout::Object(members) if !members.is_empty()) {
+                return Err(taken());
+            }
+            *place = leaf;
+            Ok(())
+        }
+        ([Step::Member(name), rest @ ..], Layout::Object(members)) => {
+            let mut quoted = String::new();
+            write_string(&mut quoted, name);
+            quoted.push(':');
+            match members.iter_mut().find(|(known, _)| *known == quoted) {
+                Some((_, inner)) => insert(inner, rest, leaf),
+                None => {
+                    let mut inner = Layout::Object(Vec::new());
+                    insert(&mut inner, rest, leaf)?;
+                    members.push((quoted, inner));
+                    Ok(())
+                }
+            }
+        }
+        _ => Err(taken()),
+    }
+}
+
+fn join(prefix: &str, steps: &[Step]) -> String {
+    let mut path = prefix.to_owned();
+    for step in steps {
+        match step {
+            Step::Member(name) => {
+                if !path.is_empty() {
+                    path.push('.');
+                }
+                path.push_str(name);
+            }
+            Step::Each => path.push_str("[]"),
+        }
+    }
+    path
+}
+
+/// Why a record could not be walked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum WalkError {
+    /// It is not JSON.
+    Scan(scan::Error),
+    /// Something else than an object stands at this path.
+    Shape(String),
+}
+
+impl From<scan::Error> for WalkError {
+    fn from(error: scan::Error) -> Self {
+        Self::Scan(error)
+    }
+}
+
+impl From<WalkError> for Reason {
+    fn from(error: WalkError) -> Self {
+        match error {
+            WalkError::Scan(error) => Reason::new("not_json", format!("byte {}", error.offset)),
+            WalkError::Shape(path) => Reason::new("type_mismatch", path),
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Parking: a record that cannot go on is put into the dead-letter queue and reported.
+
+use std::sync::Arc;
+
+use sync_domain::id::{EventId, Hop, ModelId, RecordId, SourceId, TargetId, dedup_id};
+use sync_domain::outcome::{FailureEvent, Outcome, Reason, Stage};
+use sync_domain::ports::{FailureBus, Queue, QueueEntry, Result};
+
+use crate::batch::Message;
+
+/// What is known of the record that is parked; a record that could not be read has none of it.
+#[derive(Debug, Clone, Default)]
+pub struct About {
+    /// The event or change id; the message's own id stands in for one that could not be read.
+    pub id: Option<String>,
+    /// The source.
+    pub source: Option<SourceId>,
+    /// The model.
+    pub model: Option<ModelId>,
+    /// The record id.
+    pub rid: Option<RecordId>,
+    /// The key in its protected form, as JSON text.
+    pub key: Option<String>,
+    /// The event id.
+    pub event_id: Option<EventId>,
+    /// The version that the record was given from its place in the queue; it goes along as the attribute
+    /// `version`, since a redriven message has another place.
+    pub version: Option<String>,
+}
+
+/// The attributes that parking sets. A message that is parked again after a redrive gets them anew.
+const OWN_ATTRIBUTES: [&str; 6] = ["reason", "place", "stage", "message_id", "tries", "first_received"];
+
+/// The number of attributes that a message can have.
+const MAX_ATTRIBUTES: usize = 10;
+
+/// Parks records of one stage.
+pub struct Parker {
+    stage: Stage,
+    target: Option<TargetId>,
+    queue: Arc<dyn Queue>,
+    bus: Arc<dyn FailureBus>,
+}
+
+impl Parker {
+    /// A parker for a stage with its dead-letter queue and the failure bus.
+    pub fn new(stage: Stage, queue: Arc<dyn Queue>, bus: Arc<dyn FailureBus>) -> Self {
+        Self { stage, target: None, queue, bus }
+    }
+
+    /// The same for the stage of one target.
+    pub fn with_target(self, target: TargetId) -> Self {
+        Self { target: Some(target), ..self }
+    }
+
+    /// Puts the record into the dead-letter queue, and only when it stands there reports it. If either fails the message
+    /// stays in its queue ([`Outcome::Retry`]) and is parked again when it comes back: the deduplication id makes one of two.
+    pub async fn park(&self, message: &Message, reason: Reason, about: &About) -> Outcome {
+        let entry = self.entry(message, &reason, about);
+        let sent = self.queue.send(vec![entry]).await;
+        if !all_done(&sent) {
+            return Outcome::Retry(Reason::new("dead_letter_failed", reason.code));
+        }
+        let dead_letter_queue = Some(self.queue.url().to_owned());
+        self.put_on_bus(message, reason, about, dead_letter_queue).await
+    }
+
+    /// Reports a failure whose record stays in its own queue (a target that is misconfigured or paused).
+    /// False if the bus did not take the report.
+    pub async fn report_only(&self, message: &Message, reason: Reason, about: &About) -> bool {
+        matches!(self.put_on_bus(message, reason, about, None).await, Outcome::DeadLettered(_))
+    }
+
+    /// Lets the message come again, or parks it with `retries_exhausted` if the queue would not hand it out again.
+    pub async fn retry_or_park(
+        &self,
+        message: &Message,
+        max_receives: u32,
+        reason: Reason,
+        about: &About,
+    ) -> Outcome {
+        if message.is_last_receive(max_receives) {
+            self.park(message, Reason::new("retries_exhausted", reason.code), about).await
+        } else {
+            Outcome::Retry(reason)
+        }
+    }
+
+    async fn put_on_bus(
+        &self,
+        message: &Message,
+        reason: Reason,
+        about: &About,
+        dead_letter_queue: Option<String>,
+    ) -> Outcome {
+        let failure = FailureEvent {
+            stage: self.stage,
+            reason: reason.clone(),
+            source: about.source.clone(),
+            model: about.model.clone(),
+            rid: about.rid.clone(),
+            key: about.key.clone(),
+            event_id: about.event_id.clone(),
+            target: self.target.clone(),
+            message_id: message.id.clone(),
+            tries: message.received,
+            dead_letter_queue,
+        };
+        let reported = self.bus.report(std::slice::from_ref(&failure)).await;
+        if all_done(&reported) {
+            Outcome::DeadLettered(reason)
+        } else {
+            Outcome::Retry(Reason::new("failure_report_failed", reason.code))
+        }
+    }
+
+    fn entry(&self, message: &Message, reason: &Reason, about: &About) -> QueueEntry {
+        let tries = message.received.to_string();
+        let first_received = message.first_received.as_deref().unwrap_or_default();
+        let own: [&str; OWN_ATTRIBUTES.len()] =
+            [&reason.code, &reason.place, self.stage.as_str(), &message.id, &tries, first_received];
+        let version = about.version.iter().map(|version| ("version", version.as_str()));
+        let original = message.attributes.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let kept = original.filter(|(name, _)| {
+            !OWN_ATTRIBUTES.contains(name) && !(*name == "version" && about.version.is_some())
+        });
+        let attributes = OWN_ATTRIBUTES
+            .into_iter()
+            .zip(own)
+            .chain(version)
+            .chain(kept)
+            // SQS refuses an attribute without a value.
+            .filter(|(_, value)| !value.is_empty())
+            .take(MAX_ATTRIBUTES)
+            .map(|(name, value)| (name.to_owned(), value.to_owned()));
+        QueueEntry {
+            attributes: attributes.collect(),
+            body: message.body.clone(),
+            group: message.group.clone(),
+            dedup: dedup_id(about.id.as_deref().unwrap_or(&message.id), Hop::Moved(&message.id)),
+        }
+    }
+}
+
+fn all_done(results: &[Result<()>]) -> bool {
+    !results.is_empty() && results.iter().all(Result::is_ok)
+}

@@ -1,0 +1,73 @@
+//! What `sam build` makes, kept apart per run: two runs at once never pull the build from under each other.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::place::{self, RunFolder};
+
+/// Builds with the real `sam build` and copies the result into the run's folder. Answers with the built template.
+///
+/// `SYNC_SKIP_BUILD=1` takes the build that stands there.
+pub async fn build(run: &RunFolder) -> Result<PathBuf> {
+    let run = run.clone();
+    tokio::task::spawn_blocking(move || build_locked(&run)).await.context("the build was cut off")?
+}
+
+fn build_locked(run: &RunFolder) -> Result<PathBuf> {
+    fs::create_dir_all(place::local())?;
+    let lock = File::create(place::local().join("build.lock")).context("cannot open the build's lock")?;
+    lock.lock().context("cannot lock the build")?;
+
+    let built = place::root().join(".aws-sam/build");
+    let skip = std::env::var_os("SYNC_SKIP_BUILD").is_some_and(|value| value == "1");
+    if !(skip && built.join("template.yaml").exists()) {
+        let log = run.path().join("sam-build.log");
+        let output = File::create(&log)?;
+        let status = place::sam()?
+            .args(["build", "--parameter-overrides", &architecture_override()?])
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .status()
+            .context("cannot start `sam build`")?;
+        if !status.success() {
+            bail!("`sam build` failed, see {}", log.display());
+        }
+    }
+    let copy = run.path().join("build");
+    copy_tree(&built, &copy).context("cannot copy the build")?;
+    Ok(copy.join("template.yaml"))
+}
+
+/// The architecture of this machine, as a parameter of the template: the emulator runs the functions here.
+pub fn architecture_override() -> Result<String> {
+    Ok(format!("Architecture={}", architecture()?))
+}
+
+/// The name that Lambda has for this machine's architecture.
+pub fn architecture() -> Result<&'static str> {
+    match std::env::consts::ARCH {
+        "x86_64" => Ok("x86_64"),
+        "aarch64" => Ok("arm64"),
+        other => bail!("Lambda has no architecture like {other}"),
+    }
+}
+
+/// Copies a folder; files that are never changed in place are linked instead, which costs nothing.
+pub fn copy_tree(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_tree(&entry.path(), &target)?;
+        } else if entry.file_name() == "bootstrap" {
+            // `sam build` replaces the file, it does not write into it.
+            fs::hard_link(entry.path(), &target).or_else(|_| fs::copy(entry.path(), &target).map(drop))?;
+        } else {
+            fs::copy(entry.path(), &target)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,225 @@
+//! A plain client for the emulator. It speaks the services' wire format itself, so that what the tests see does not
+//! pass through the code under test. The emulator checks no signatures; the header names the service and the region.
+
+use anyhow::{Context, Result, bail};
+use http_body_util::Full;
+use hyper::Request;
+use hyper::body::Bytes;
+use serde_json::{Value, json};
+
+use crate::http::{self, Answer, PlainClient};
+
+/// The region of the local stack.
+pub const REGION: &str = "eu-central-1";
+/// The account of the local stack.
+pub const ACCOUNT: &str = "000000000000";
+/// The access key that the emulator expects.
+pub const ACCESS_KEY: &str = "test";
+
+/// A client for one emulator.
+#[derive(Debug, Clone)]
+pub struct Aws {
+    endpoint: String,
+    client: PlainClient,
+}
+
+/// An error that a service answered with.
+#[derive(Debug, thiserror::Error)]
+#[error("{service} answered {status}: {body}")]
+pub struct Refused {
+    /// The service.
+    pub service: &'static str,
+    /// The HTTP status.
+    pub status: u16,
+    /// The answer.
+    pub body: String,
+}
+
+/// A message as the emulator holds it.
+#[derive(Debug, Clone)]
+pub struct Held {
+    /// The queue's name.
+    pub queue: String,
+    /// The message as the emulator describes it: `Body`, `MessageAttributes`, `MessageGroupId`, ….
+    pub message: Value,
+}
+
+impl Held {
+    /// The body.
+    pub fn body(&self) -> &str {
+        self.message.get("Body").and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// The text of a message attribute.
+    pub fn attribute(&self, name: &str) -> Option<&str> {
+        self.message.get("MessageAttributes")?.get(name)?.get("StringValue")?.as_str()
+    }
+}
+
+impl Aws {
+    /// A client for the emulator at this address.
+    pub fn new(endpoint: &str) -> Self {
+        Self { endpoint: endpoint.to_owned(), client: http::client() }
+    }
+
+    /// The emulator's address.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// A call of a service that speaks JSON: `prefix` is the service's name in `X-Amz-Target`.
+    async fn json(&self, service: &'static str, version: &str, prefix: &str, action: &str, body: &Value) -> Result<Value> {
+        let request = Request::post(&self.endpoint)
+            .header("authorization", authorization(service))
+            .header("content-type", format!("application/x-amz-json-{version}"))
+            .header("x-amz-target", format!("{prefix}.{action}"))
+            .body(Full::new(Bytes::from(body.to_string())))?;
+        let answer = http::send(&self.client, request).await.with_context(|| format!("{service} {action}"))?;
+        if !(200..300).contains(&answer.status) {
+            return Err(Refused { service, status: answer.status, body: answer.text() }.into());
+        }
+        if answer.body.is_empty() { Ok(Value::Null) } else { answer.json() }
+    }
+
+    /// A call of a service that speaks the query protocol; the answer is XML.
+    pub async fn query(&self, service: &'static str, parameters: &[(&str, &str)]) -> Result<String> {
+        let mut form = String::new();
+        for (name, value) in parameters {
+            if !form.is_empty() {
+                form.push('&');
+            }
+            form.push_str(&percent_encode(name));
+            form.push('=');
+            form.push_str(&percent_encode(value));
+        }
+        let request = Request::post(&self.endpoint)
+            .header("authorization", authorization(service))
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(Full::new(Bytes::from(form)))?;
+        let answer = http::send(&self.client, request).await.with_context(|| service.to_owned())?;
+        if answer.status != 200 {
+            return Err(Refused { service, status: answer.status, body: answer.text() }.into());
+        }
+        Ok(answer.text())
+    }
+
+    /// A plain GET at the emulator, for what it tells of itself.
+    pub async fn get(&self, path: &str) -> Result<Answer> {
+        let request = Request::get(format!("{}{path}", self.endpoint)).body(Full::default())?;
+        http::send(&self.client, request).await
+    }
+
+    /// A call of SQS.
+    pub async fn sqs(&self, action: &str, body: &Value) -> Result<Value> {
+        self.json("sqs", "1.0", "AmazonSQS", action, body).await
+    }
+
+    /// A call of DynamoDB.
+    pub async fn dynamodb(&self, action: &str, body: &Value) -> Result<Value> {
+        self.json("dynamodb", "1.0", "DynamoDB_20120810", action, body).await
+    }
+
+    /// A call of KMS.
+    pub async fn kms(&self, action: &str, body: &Value) -> Result<Value> {
+        self.json("kms", "1.1", "TrentService", action, body).await
+    }
+
+    /// A call of Secrets Manager.
+    pub async fn secrets(&self, action: &str, body: &Value) -> Result<Value> {
+        self.json("secretsmanager", "1.1", "secretsmanager", action, body).await
+    }
+
+    /// A call of EventBridge.
+    pub async fn events(&self, action: &str, body: &Value) -> Result<Value> {
+        self.json("events", "1.1", "AWSEvents", action, body).await
+    }
+
+    /// A call of CloudWatch Logs.
+    pub async fn logs(&self, action: &str, body: &Value) -> Result<Value> {
+        self.json("logs", "1.1", "Logs_20140328", action, body).await
+    }
+
+    /// Every message in every queue, visible or not, without receiving any.
+    pub async fn held(&self) -> Result<Vec<Held>> {
+        let answer = self.get("/_ministack/sqs/messages").await?;
+        if answer.status != 200 {
+            bail!("the emulator does not show its queues: {}", answer.text());
+        }
+        let mut held = Vec::new();
+        let all = answer.json()?;
+        let objects = |value: &Value| value.as_object().cloned().unwrap_or_default().into_iter();
+        for (_, regions) in objects(&all["messages"]) {
+            for (_, queues) in objects(&regions) {
+                for (url, messages) in objects(&queues) {
+                    let queue = url.rsplit('/').next().unwrap_or_default().to_owned();
+                    for message in messages.as_array().cloned().unwrap_or_default() {
+                        held.push(Held { queue: queue.clone(), message });
+                    }
+                }
+            }
+        }
+        Ok(held)
+    }
+
+    /// Every item of a table.
+    pub async fn scan(&self, table: &str) -> Result<Vec<Value>> {
+        let mut items = Vec::new();
+        let mut start = Value::Null;
+        loop {
+            let mut body = json!({ "TableName": table, "ConsistentRead": true });
+            if !start.is_null() {
+                body["ExclusiveStartKey"] = start;
+            }
+            let page = self.dynamodb("Scan", &body).await?;
+            items.extend(page["Items"].as_array().cloned().unwrap_or_default());
+            start = page["LastEvaluatedKey"].clone();
+            if start.is_null() {
+                return Ok(items);
+            }
+        }
+    }
+
+    /// Creates a secret, or gives it a new text.
+    pub async fn put_secret(&self, name: &str, text: &str) -> Result<()> {
+        let body = json!({ "Name": name, "SecretString": text, "ClientRequestToken": name.len().to_string().repeat(20) });
+        match self.secrets("CreateSecret", &body).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.to_string().contains("ResourceExists") => {
+                self.secrets("PutSecretValue", &json!({ "SecretId": name, "SecretString": text })).await?;
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The header by which the emulator tells services and regions apart.
+fn authorization(service: &str) -> String {
+    format!("AWS4-HMAC-SHA256 Credential={ACCESS_KEY}/20260101/{REGION}/{service}/aws4_request, SignedHeaders=host, Signature=0")
+}
+
+/// Percent-encodes everything but letters, digits and `-._~`.
+pub fn percent_encode(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+/// The texts of an element in an XML answer, in order; enough for the flat answers of the query protocol.
+pub fn xml_texts(xml: &str, element: &str) -> Vec<String> {
+    let (open, close) = (format!("<{element}>"), format!("</{element}>"));
+    let mut texts = Vec::new();
+    let mut rest = xml;
+    while let Some((_, behind)) = rest.split_once(&open) {
+        let Some((text, behind)) = behind.split_once(&close) else { break };
+        texts.push(text.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"").replace("&amp;", "&"));
+        rest = behind;
+    }
+    texts
+}

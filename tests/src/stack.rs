@@ -1,0 +1,192 @@
+//! The real `sam deploy` of the real template, on the emulator.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use http_body_util::Full;
+use hyper::Request;
+use hyper::body::Bytes;
+use serde_json::json;
+
+use crate::artifacts;
+use crate::aws::{ACCOUNT, Aws, REGION, Refused, xml_texts};
+use crate::http;
+use crate::place::{self, RunFolder};
+
+/// The name of the local stack.
+pub const NAME: &str = "datasync";
+
+/// A stack that stands.
+#[derive(Debug, Clone)]
+pub struct Stack {
+    aws: Aws,
+    outputs: BTreeMap<String, String>,
+    resources: BTreeMap<String, String>,
+}
+
+/// Deploys the built template with the configuration folder of this run.
+pub async fn deploy(run: &RunFolder, aws: &Aws, template: &Path, configuration: &Path) -> Result<Stack> {
+    const BUCKET: &str = "datasync-artifacts";
+    let request = Request::put(format!("{}/{BUCKET}", aws.endpoint())).body(Full::<Bytes>::default())?;
+    let made = http::send(&http::client(), request).await?;
+    if made.status != 200 {
+        bail!("the emulator makes no bucket: {}", made.text());
+    }
+
+    let log = run.path().join("sam-deploy.log");
+    let output = File::create(&log)?;
+    let overrides = [
+        artifacts::architecture_override()?,
+        format!("AwsEndpointUrl={}", aws.endpoint()),
+        format!("SyncConfigDir={}", configuration.display()),
+        "AllowLoopback=true".to_owned(),
+        "DeletionProtection=false".to_owned(),
+    ];
+    let mut command = place::sam()?;
+    command
+        .env("AWS_ENDPOINT_URL", aws.endpoint())
+        // `samconfig.toml` says so for the root; beside the copy of the build there is none.
+        .env("SAM_CLI_ENABLE_LANGUAGE_EXTENSIONS", "1")
+        .args(["deploy", "--stack-name", NAME, "--region", REGION, "--s3-bucket", BUCKET])
+        .arg("--template-file")
+        .arg(template)
+        .args(["--capabilities", "CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"])
+        .args(["--no-confirm-changeset", "--no-fail-on-empty-changeset", "--no-progressbar", "--on-failure", "DO_NOTHING"])
+        .arg("--parameter-overrides")
+        .args(&overrides)
+        .stdout(output.try_clone()?)
+        .stderr(output);
+    let status = tokio::task::spawn_blocking(move || command.status()).await?.context("cannot start `sam deploy`")?;
+    if !status.success() {
+        bail!("`sam deploy` failed, see {}", log.display());
+    }
+    let stack = Stack { aws: aws.clone(), outputs: outputs(aws).await?, resources: resources(aws).await? };
+    stack.make_topic_fifo().await?;
+    Ok(stack)
+}
+
+/// Copies the shipped configuration into the run's folder, with each address of an example replaced by a local one.
+///
+/// `addresses` maps the host as it stands in the files (`loyalty.example.com`) to the port on this machine.
+pub fn configure(run: &RunFolder, addresses: &[(&str, u16)]) -> Result<PathBuf> {
+    let configuration = run.path().join("sync");
+    artifacts::copy_tree(&place::root().join("infra/layer/sync"), &configuration)?;
+    let mut pending: Vec<&str> = addresses.iter().map(|(host, _)| *host).collect();
+    for folder in ["models", "sources", "targets"] {
+        for entry in fs::read_dir(configuration.join(folder))? {
+            let path = entry?.path();
+            let text = fs::read_to_string(&path)?;
+            let mut local = text.clone();
+            for (host, port) in addresses {
+                let before = local.clone();
+                local = local.replace(&format!("https://{host}/"), &format!("http://127.0.0.1:{port}/"));
+                if local != before {
+                    pending.retain(|other| other != host);
+                }
+            }
+            if local != text {
+                fs::write(&path, local)?;
+            }
+        }
+    }
+    if pending.is_empty() { Ok(configuration) } else { bail!("no file of the configuration names {}", pending.join(", ")) }
+}
+
+async fn outputs(aws: &Aws) -> Result<BTreeMap<String, String>> {
+    let answer =
+        aws.query("cloudformation", &[("Action", "DescribeStacks"), ("Version", "2010-05-15"), ("StackName", NAME)]).await?;
+    let outputs = answer.split_once("<Outputs>").map_or("", |(_, behind)| behind);
+    Ok(xml_texts(outputs, "OutputKey").into_iter().zip(xml_texts(outputs, "OutputValue")).collect())
+}
+
+async fn resources(aws: &Aws) -> Result<BTreeMap<String, String>> {
+    let parameters = [("Action", "DescribeStackResources"), ("Version", "2010-05-15"), ("StackName", NAME)];
+    let answer = aws.query("cloudformation", &parameters).await?;
+    Ok(xml_texts(&answer, "LogicalResourceId").into_iter().zip(xml_texts(&answer, "PhysicalResourceId")).collect())
+}
+
+impl Stack {
+    /// An output of the stack.
+    pub fn output(&self, name: &str) -> Result<&str> {
+        self.outputs.get(name).map(String::as_str).with_context(|| format!("the stack has no output {name}"))
+    }
+
+    /// The physical id of a resource: the name of a table, the URL of a queue, the ARN of a topic.
+    pub fn resource(&self, logical_id: &str) -> Result<&str> {
+        self.resources.get(logical_id).map(String::as_str).with_context(|| format!("the stack has no {logical_id}"))
+    }
+
+    /// All resources, by logical id.
+    pub fn resources(&self) -> &BTreeMap<String, String> {
+        &self.resources
+    }
+
+    /// The name of a queue, as the emulator lists it.
+    pub fn queue_name(&self, logical_id: &str) -> Result<&str> {
+        let url = self.resource(logical_id)?;
+        Ok(url.rsplit('/').next().unwrap_or(url))
+    }
+
+    /// A client.
+    pub fn aws(&self) -> &Aws {
+        &self.aws
+    }
+
+    /// Where sources push to, through the emulator: the stack's output names a host that only AWS has.
+    pub fn push_url(&self) -> Result<String> {
+        Ok(format!("{}/_aws/execute-api/{}/$default", self.aws.endpoint(), self.output("PushApiId")?))
+    }
+
+    /// The emulator's CloudFormation leaves `FifoTopic` out; set by hand, the topic is one.
+    async fn make_topic_fifo(&self) -> Result<()> {
+        let topic = self.output("EventsTopicArn")?;
+        let set = [
+            ("Action", "SetTopicAttributes"),
+            ("Version", "2010-03-31"),
+            ("TopicArn", topic),
+            ("AttributeName", "FifoTopic"),
+            ("AttributeValue", "true"),
+        ];
+        self.aws.query("sns", &set).await?;
+        Ok(())
+    }
+
+    /// Checks that the topic is FIFO: it refuses a publish without a group. Otherwise no test of order proves anything.
+    pub async fn check_topic_is_fifo(&self) -> Result<()> {
+        let topic = self.output("EventsTopicArn")?;
+        let publish = [("Action", "Publish"), ("Version", "2010-03-31"), ("TopicArn", topic), ("Message", "probe")];
+        match self.aws.query("sns", &publish).await {
+            Ok(_) => bail!("the topic took a publish without a group id: it is not FIFO"),
+            Err(error) => match error.downcast_ref::<Refused>() {
+                Some(refused) if refused.status == 400 => Ok(()),
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// Checks that the queues are what the template says: FIFO, with their redrive.
+    pub async fn check_queues(&self) -> Result<()> {
+        for (logical_id, url) in &self.resources {
+            if !logical_id.ends_with("Queue") || !url.contains("/") || logical_id == "TicketRuleDeadLetterQueue" {
+                continue;
+            }
+            let body = json!({ "QueueUrl": url, "AttributeNames": ["All"] });
+            let answer = self.aws.sqs("GetQueueAttributes", &body).await?;
+            let attributes = &answer["Attributes"];
+            if attributes["FifoQueue"] != "true" {
+                bail!("{logical_id} is not FIFO");
+            }
+            if !logical_id.ends_with("DeadLetterQueue") && !attributes["RedrivePolicy"].is_string() {
+                bail!("{logical_id} has no dead-letter queue");
+            }
+        }
+        Ok(())
+    }
+
+    /// The ARN of a queue.
+    pub fn queue_arn(&self, name: &str) -> String {
+        format!("arn:aws:sqs:{REGION}:{ACCOUNT}:{name}")
+    }
+}
