@@ -9,7 +9,7 @@ use crate::place::{self, RunFolder};
 
 /// Builds with the real `sam build` and copies the result into the run's folder. Answers with the built template.
 ///
-/// `SYNC_SKIP_BUILD=1` takes the build that stands there.
+/// `SYNC_BUILD_DIR` names a build to take as it stands, e.g. `.aws-sam/build`.
 pub async fn build(run: &RunFolder) -> Result<PathBuf> {
     let run = run.clone();
     tokio::task::spawn_blocking(move || build_locked(&run)).await.context("the build was cut off")?
@@ -20,9 +20,8 @@ fn build_locked(run: &RunFolder) -> Result<PathBuf> {
     let lock = File::create(place::local().join("build.lock")).context("cannot open the build's lock")?;
     lock.lock().context("cannot lock the build")?;
 
-    let built = place::root().join(".aws-sam/build");
-    let skip = std::env::var_os("SYNC_SKIP_BUILD").is_some_and(|value| value == "1");
-    if !(skip && built.join("template.yaml").exists()) {
+    let given = std::env::var_os("SYNC_BUILD_DIR").map(|folder| place::root().join(folder));
+    if given.is_none() {
         let log = run.path().join("sam-build.log");
         let output = File::create(&log)?;
         let status = place::sam()?
@@ -35,7 +34,9 @@ fn build_locked(run: &RunFolder) -> Result<PathBuf> {
             bail!("`sam build` failed, see {}", log.display());
         }
     }
-    let copy = run.path().join("build");
+    let built = given.unwrap_or_else(|| place::root().join(".aws-sam/build"));
+    // As deep as in the root: the template names the layer's folder relative to its own.
+    let copy = run.path().join("aws-sam/build");
     copy_tree(&built, &copy).context("cannot copy the build")?;
     Ok(copy.join("template.yaml"))
 }

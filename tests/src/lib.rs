@@ -8,12 +8,26 @@
 
 pub mod artifacts;
 pub mod aws;
+pub mod canary;
+pub mod change;
+pub mod docker;
 pub mod emulator;
+pub mod expected;
 pub mod http;
+pub mod ink;
+pub mod judge;
 pub mod lookup;
+pub mod opener;
+pub mod oracle;
 pub mod place;
+pub mod raw;
+pub mod report;
 pub mod rig;
+pub mod run;
 pub mod signature;
+pub mod sinks;
 pub mod source;
 pub mod stack;
 pub mod target;
+pub mod template;
+pub mod workload;

@@ -58,8 +58,13 @@ impl Source {
     /// Sends a body as it stands, signed, under this request id.
     pub async fn send(&self, id: &str, body: &[u8]) -> Result<Answer> {
         let timestamp = jiff::Timestamp::now().as_second();
-        let signature = signature::sign(&self.secret, id, timestamp, body)?;
+        let signature = self.sign(id, timestamp, body)?;
         self.send_signed(id, timestamp, &signature, body).await
+    }
+
+    /// The signature of this source.
+    pub fn sign(&self, id: &str, timestamp: i64, body: &[u8]) -> Result<String> {
+        signature::sign(&self.secret, id, timestamp, body)
     }
 
     /// Sends a body with whatever signature, for requests that must be refused.

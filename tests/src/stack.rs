@@ -71,7 +71,8 @@ pub async fn deploy(run: &RunFolder, aws: &Aws, template: &Path, configuration: 
 ///
 /// `addresses` maps the host as it stands in the files (`loyalty.example.com`) to the port on this machine.
 pub fn configure(run: &RunFolder, addresses: &[(&str, u16)]) -> Result<PathBuf> {
-    let configuration = run.path().join("sync");
+    // Where the built template looks for the layer.
+    let configuration = run.path().join("infra/layer/sync");
     artifacts::copy_tree(&place::root().join("infra/layer/sync"), &configuration)?;
     let mut pending: Vec<&str> = addresses.iter().map(|(host, _)| *host).collect();
     for folder in ["models", "sources", "targets"] {
@@ -169,7 +170,7 @@ impl Stack {
     /// Checks that the queues are what the template says: FIFO, with their redrive.
     pub async fn check_queues(&self) -> Result<()> {
         for (logical_id, url) in &self.resources {
-            if !logical_id.ends_with("Queue") || !url.contains("/") || logical_id == "TicketRuleDeadLetterQueue" {
+            if !logical_id.ends_with("Queue") || !url.contains("/") || logical_id.starts_with("Ticket") {
                 continue;
             }
             let body = json!({ "QueueUrl": url, "AttributeNames": ["All"] });

@@ -10,10 +10,10 @@ use anyhow::Result;
 use http_body_util::Full;
 use hyper::Response;
 use hyper::body::Bytes;
-use serde_json::Value;
 
+use crate::change::RecordName;
 use crate::http::{Call, Server, answer};
-use crate::signature;
+use crate::{raw, signature};
 
 /// How a target knows that a delivery comes from Data Sync.
 #[derive(Debug, Clone)]
@@ -43,22 +43,29 @@ pub struct Delivery {
     /// All headers, as text.
     pub headers: Vec<(String, String)>,
     /// The body as it came.
-    pub raw: Bytes,
-    /// The body as JSON; null if it is none.
-    pub event: Value,
+    pub raw: String,
+    /// The members of the event's envelope, as JSON text.
+    pub envelope: BTreeMap<String, String>,
+    /// The members of its data, as JSON text.
+    pub data: BTreeMap<String, String>,
     /// What the target answered.
     pub status: u16,
 }
 
 impl Delivery {
-    /// A text of the event's envelope.
+    /// A text of the event's envelope; only names, hashes and numbers stand there, so nothing is escaped.
     pub fn envelope(&self, name: &str) -> &str {
-        self.event.get(name).and_then(Value::as_str).unwrap_or_default()
+        self.envelope.get(name).map(|text| text.trim_matches('"')).unwrap_or_default()
     }
 
-    /// The record: `<source>#<record id>`.
-    pub fn record(&self) -> String {
-        format!("{}#{}", self.envelope("source"), self.envelope("subject"))
+    /// A record of the data, `before` or `after`, as JSON text; none where it is missing or null.
+    pub fn image(&self, name: &str) -> Option<&str> {
+        self.data.get(name).map(String::as_str).filter(|image| *image != "null")
+    }
+
+    /// The record: model and key.
+    pub fn record(&self) -> RecordName {
+        RecordName { model: self.model().to_owned(), key: self.data.get("key").cloned().unwrap_or_default() }
     }
 
     /// The model, from the type `<model>.<what happened>`.
@@ -80,14 +87,12 @@ impl Delivery {
 /// A record as a target holds it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Record {
-    /// The model.
-    pub model: String,
+    /// The record id.
+    pub record_id: String,
     /// The version that came last.
     pub version: String,
-    /// The key as it came.
-    pub key: Value,
-    /// The attributes; none after a delete.
-    pub after: Option<Value>,
+    /// The attributes, as JSON text; none after a delete.
+    pub after: Option<String>,
 }
 
 /// What a target says to a delivery that it believes: a status, or none to take it.
@@ -95,11 +100,11 @@ pub type Verdict = Box<dyn Fn(&Delivery) -> Option<u16> + Send + Sync>;
 
 #[derive(Default)]
 struct State {
-    records: BTreeMap<String, Record>,
+    records: BTreeMap<RecordName, Record>,
     deliveries: Vec<Delivery>,
     faults: Vec<String>,
     unbelieved: usize,
-    taken: BTreeSet<(String, String)>,
+    taken: BTreeSet<String>,
     again: usize,
     answering: Option<u16>,
     verdict: Option<Verdict>,
@@ -158,7 +163,7 @@ impl Target {
     }
 
     /// What it holds, by record.
-    pub fn records(&self) -> BTreeMap<String, Record> {
+    pub fn records(&self) -> BTreeMap<RecordName, Record> {
         self.lock().records.clone()
     }
 
@@ -219,10 +224,13 @@ fn receive(state: &Mutex<State>, auth: &Auth, call: &Call) -> Response<Full<Byte
             .iter()
             .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
             .collect(),
-        raw: call.body().clone(),
-        event: serde_json::from_slice(call.body()).unwrap_or(Value::Null),
+        raw: String::from_utf8_lossy(call.body()).into_owned(),
+        envelope: BTreeMap::new(),
+        data: BTreeMap::new(),
         status: 0,
     };
+    delivery.envelope = texts(&delivery.raw);
+    delivery.data = delivery.envelope.remove("data").map(|data| texts(&data)).unwrap_or_default();
     let verdict = state.verdict.as_ref().and_then(|verdict| verdict(&delivery));
     delivery.status = state.answering.or(verdict).unwrap_or(204);
     if delivery.accepted() {
@@ -247,20 +255,24 @@ fn take(state: &mut State, delivery: &Delivery) {
             state.faults.push(format!("delivery {} has a wrong {what}", delivery.place));
         }
     }
-    let version = delivery.envelope("sequence").to_owned();
-    let after = delivery.event.pointer("/data/after").filter(|after| !after.is_null()).cloned();
-    let record = Record {
-        model: delivery.model().to_owned(),
-        version: version.clone(),
-        key: delivery.event.pointer("/data/key").cloned().unwrap_or(Value::Null),
-        after: if delivery.happened() == "deleted" { None } else { after },
-    };
-    if !state.taken.insert((delivery.record(), version.clone())) {
+    if !state.taken.insert(delivery.envelope("id").to_owned()) {
         state.again += 1;
     }
+    let record = Record {
+        record_id: delivery.envelope("subject").to_owned(),
+        version: delivery.envelope("sequence").to_owned(),
+        after: delivery.image("after").map(str::to_owned),
+    };
+    let version = record.version.clone();
     if let Some(held) = state.records.insert(delivery.record(), record)
         && held.version > version
     {
         state.faults.push(format!("delivery {} steps back from {} to {version}", delivery.place, held.version));
     }
+}
+
+/// The members of an object, each as it is written; none of what is no object.
+fn texts(object: &str) -> BTreeMap<String, String> {
+    let members = raw::members(object).unwrap_or_default();
+    members.into_iter().map(|(name, value)| (name, value.get().to_owned())).collect()
 }

@@ -23,8 +23,14 @@ pub struct Authenticated<'a> {
 /// What an unknown source's signature is checked against, so that it takes the same way to the same answer.
 const DECOY: &str = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
 
+const INVALID_TIMESTAMP: &str = "invalid_timestamp";
+
 /// Authenticates a request on the route that it came by; `now` is seconds since 1970.
-pub async fn authenticate<'a>(request: &Request<'_>, deps: &'a Deps, now: i64) -> Result<Authenticated<'a>, Refusal> {
+pub async fn authenticate<'a>(
+    request: &Request<'_>,
+    deps: &'a Deps,
+    now: i64,
+) -> Result<Authenticated<'a>, Refusal> {
     let known = find(&deps.sources, request.source);
     match request.route {
         Route::Signed => {
@@ -35,10 +41,11 @@ pub async fn authenticate<'a>(request: &Request<'_>, deps: &'a Deps, now: i64) -
                     signed(&headers, secret, deps, now).await?;
                     Ok(source)
                 }
-                _ => {
-                    headers.verify(DECOY, now)?;
-                    Err(Refusal::wrong_signature())
-                }
+                // Only what is wrong before any secret is looked at may be said.
+                _ => match headers.verify(DECOY, now) {
+                    Err(refusal) if refusal.code == INVALID_TIMESTAMP => Err(refusal),
+                    _ => Err(Refusal::wrong_signature()),
+                },
             }
         }
         Route::Iam => {
@@ -46,7 +53,9 @@ pub async fn authenticate<'a>(request: &Request<'_>, deps: &'a Deps, now: i64) -
             let caller = caller.and_then(|authorizer| authorizer.iam.as_ref()?.user_arn.as_deref());
             let principal = known.and_then(|source| source.push.principal.as_deref());
             match (known, principal, caller) {
-                (Some(source), Some(principal), Some(caller)) if is_principal(principal, caller) => Ok(source),
+                (Some(source), Some(principal), Some(caller)) if is_principal(principal, caller) => {
+                    Ok(source)
+                }
                 _ => Err(Refusal::wrong_principal()),
             }
         }
@@ -68,7 +77,9 @@ struct SignatureHeaders<'a> {
 
 impl<'a> SignatureHeaders<'a> {
     fn read(request: &'a Request<'_>) -> Result<Self, Refusal> {
-        let missing = |header| Refusal::new(401, "missing_signature", format!("send a {header} header (Standard Webhooks)"));
+        let missing = |header| {
+            Refusal::new(401, "missing_signature", format!("send a {header} header (Standard Webhooks)"))
+        };
         let timestamp = request.gateway.header(TIMESTAMP_HEADER).ok_or_else(|| missing(TIMESTAMP_HEADER))?;
         let signatures = request.gateway.header(SIGNATURE_HEADER).ok_or_else(|| missing(SIGNATURE_HEADER))?;
         Ok(Self { id: request.webhook_id, timestamp, signatures, body: &request.body })
@@ -102,24 +113,36 @@ fn refusal(error: &webhook::Error) -> Refusal {
     match error {
         webhook::Error::NoMatch => Refusal::wrong_signature(),
         webhook::Error::Id => Refusal::new(400, "invalid_webhook_id", error.to_string()),
-        webhook::Error::Timestamp => {
-            Refusal::new(401, "invalid_timestamp", "webhook-timestamp is the time of this attempt in seconds since 1970")
-        }
-        webhook::Error::TooOld => {
-            Refusal::new(401, "timestamp_too_old", "webhook-timestamp is more than 5 minutes old: sign each attempt anew")
-        }
-        webhook::Error::TooNew => {
-            Refusal::new(401, "timestamp_too_new", "webhook-timestamp is more than 5 minutes ahead: set the sender's clock")
-        }
+        webhook::Error::Timestamp => Refusal::new(
+            401,
+            INVALID_TIMESTAMP,
+            "webhook-timestamp is the time of this attempt in seconds since 1970",
+        ),
+        webhook::Error::TooOld => Refusal::new(
+            401,
+            "timestamp_too_old",
+            "webhook-timestamp is more than 5 minutes old: sign each attempt anew",
+        ),
+        webhook::Error::TooNew => Refusal::new(
+            401,
+            "timestamp_too_new",
+            "webhook-timestamp is more than 5 minutes ahead: set the sender's clock",
+        ),
         webhook::Error::Secret => {
             tracing::error!(error = %error, "the source's secret cannot be used");
-            Refusal::unavailable("the signature cannot be checked at the moment: send the request again later")
+            Refusal::unavailable(
+                "the signature cannot be checked at the moment: send the request again later",
+            )
         }
     }
 }
 
 fn away(error: &ports::Error) -> Refusal {
-    tracing::error!(error.operation = error.operation, error.code = error.code, "the source's secret cannot be read");
+    tracing::error!(
+        error.operation = error.operation,
+        error.code = error.code,
+        "the source's secret cannot be read"
+    );
     Refusal::unavailable("the signature cannot be checked at the moment: send the request again later")
 }
 

@@ -41,7 +41,11 @@ mod tests {
         let id = queued_change("shop", "msg_1", 0);
         assert_eq!(id.len(), 47);
         assert_eq!(id, queued_change("shop", "msg_1", 0));
-        for other in [queued_change("shop2", "msg_1", 0), queued_change("shop", "msg_2", 0), queued_change("shop", "msg_1", 1)] {
+        for other in [
+            queued_change("shop2", "msg_1", 0),
+            queued_change("shop", "msg_2", 0),
+            queued_change("shop", "msg_1", 1),
+        ] {
             assert_ne!(id, other);
         }
     }

@@ -1,11 +1,13 @@
 //! One change of a request: read, checked against its source and model, made into the message for the Changes queue.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use sync_domain::change::{Change, Operation};
 use sync_domain::config::VersionKind;
 use sync_domain::id::{Hop, ModelId, dedup_id};
 use sync_domain::outcome::Reason;
+use sync_domain::policy::CompiledPolicy;
 use sync_domain::ports::QueueEntry;
 use sync_domain::protect::{IdHasher, event_id};
 use sync_domain::scan::{self, Kind, Scanner, Value};
@@ -13,7 +15,6 @@ use sync_domain::version::Version;
 
 use crate::authentication::Authenticated;
 use crate::body::{CHANGE, Span};
-use crate::deps::ModelRules;
 use crate::ids;
 use crate::refusal::{Fault, fault_in_change};
 use crate::time::rfc3339_us;
@@ -33,7 +34,7 @@ pub struct Context<'a> {
     /// The source.
     pub from: Authenticated<'a>,
     /// Every model of the configuration by name.
-    pub models: &'a std::collections::BTreeMap<String, ModelRules>,
+    pub models: &'a BTreeMap<String, CompiledPolicy>,
     /// Makes record ids.
     pub ids: &'a IdHasher,
     /// The request's id.
@@ -58,10 +59,10 @@ pub struct Prepared {
 /// Checks one change and makes its message.
 pub fn prepare(index: usize, span: Span<'_>, context: &Context<'_>) -> Result<Prepared, Fault> {
     let members = Members::read(span)?;
-    let (model, rules) = model(&members, context)?;
+    let (model, policy) = model(&members, context)?;
     let operation = operation(&members)?;
     let images = Images::read(&members, operation)?;
-    let canonical_key = key(&members, &images, rules)?;
+    let canonical_key = key(&members, &images, policy)?;
     let occurred_at = occurred_at(&members, context.now_us)?;
     let version = version(&members, context)?;
 
@@ -75,9 +76,9 @@ pub fn prepare(index: usize, span: Span<'_>, context: &Context<'_>) -> Result<Pr
         Some(text) => Cow::Borrowed(text),
         None => Cow::Owned(ids::traceparent(&id)),
     };
-    let project = |image: Option<&str>| image.map(|image| rules.policy.project(image)).transpose().map_err(fault);
+    let project = |image: Option<&str>| image.map(|image| policy.project(image)).transpose().map_err(fault);
     let (before, after) = (project(images.before)?, project(images.after)?);
-    let subject = images.after.or(images.before).map(|image| rules.policy.subject(image)).transpose().map_err(fault)?;
+    let subject = policy.subject(images.key, images.before, images.after);
     let change = Change {
         id: Cow::Borrowed(&id),
         source: Cow::Borrowed(source),
@@ -87,17 +88,19 @@ pub fn prepare(index: usize, span: Span<'_>, context: &Context<'_>) -> Result<Pr
         occurred_at,
         origin: Cow::Borrowed(source),
         traceparent,
-        subject_key_id: subject.flatten().map(|value| Cow::Owned(context.ids.subject_key_id(&value))),
+        subject_key_id: subject.map(|value| Cow::Owned(context.ids.subject_key_id(&value))),
         run: None,
         only: None,
         key: images.key,
         before: before.as_deref(),
         after: after.as_deref(),
     };
-    if rules.policy.size_bound(&change) > MAX_EVENT_BYTES {
+    if policy.size_bound(&change) > MAX_EVENT_BYTES {
         return Err(Fault::new(
             "change_too_large",
-            format!("the event of this change could not fit {MAX_EVENT_BYTES} bytes: send a reference instead of the content"),
+            format!(
+                "the event of this change could not fit {MAX_EVENT_BYTES} bytes: send a reference instead of the content"
+            ),
         ));
     }
     let entry = QueueEntry {
@@ -143,7 +146,10 @@ impl From<scan::Error> for Stop {
 impl<'a> Members<'a> {
     fn read(span: Span<'a>) -> Result<Self, Fault> {
         if span.kind != Kind::Object {
-            return Err(Fault::new("not_an_object", format!("a change is an object; another value stands at byte {}", span.offset)));
+            return Err(Fault::new(
+                "not_an_object",
+                format!("a change is an object; another value stands at byte {}", span.offset),
+            ));
         }
         let mut members = Self::default();
         let read = Scanner::new(span.raw, &CHANGE).map_err(Stop::Scan).and_then(|mut scanner| {
@@ -215,16 +221,21 @@ fn fault(reason: Reason) -> Fault {
     Fault::new(reason.code, message)
 }
 
-fn model<'a>(members: &Members<'_>, context: &Context<'a>) -> Result<(&'a ModelId, &'a ModelRules), Fault> {
+fn model<'a>(
+    members: &Members<'_>,
+    context: &Context<'a>,
+) -> Result<(&'a ModelId, &'a CompiledPolicy), Fault> {
     let name = text(members.model, "model")?;
-    let rules = context
-        .models
-        .get(name.as_ref())
-        .ok_or_else(|| Fault::new("unknown_model", "no model has the name in `model`: use a name from models/"))?;
+    let policy = context.models.get(name.as_ref()).ok_or_else(|| {
+        Fault::new("unknown_model", "no model has the name in `model`: use a name from models/")
+    })?;
     let permitted = context.from.push.models.iter().find(|model| model.as_str() == name);
     match permitted {
-        Some(model) => Ok((model, rules)),
-        None => Err(Fault::new("forbidden_model", "this source may not write the model in `model`: list it in the source's YAML")),
+        Some(model) => Ok((model, policy)),
+        None => Err(Fault::new(
+            "forbidden_model",
+            "this source may not write the model in `model`: list it in the source's YAML",
+        )),
     }
 }
 
@@ -249,9 +260,10 @@ impl<'a> Images<'a> {
         let before = object(members.before, "before")?;
         let after = object(members.after, "after")?;
         match operation {
-            Operation::Delete if after.is_some() => {
-                Err(Fault::new("after_not_allowed", "a deleted record has no `after`: leave it out or send null"))
-            }
+            Operation::Delete if after.is_some() => Err(Fault::new(
+                "after_not_allowed",
+                "a deleted record has no `after`: leave it out or send null",
+            )),
             Operation::Create | Operation::Update | Operation::Snapshot if after.is_none() => {
                 Err(Fault::new("missing_after", "send the whole record in `after`"))
             }
@@ -265,26 +277,28 @@ impl<'a> Images<'a> {
 }
 
 /// The canonical key: the key is whole, and each record in the change has the same one.
-fn key(members: &Members<'_>, images: &Images<'_>, rules: &ModelRules) -> Result<Vec<u8>, Fault> {
+fn key(members: &Members<'_>, images: &Images<'_>, policy: &CompiledPolicy) -> Result<Vec<u8>, Fault> {
     let offset = members.key.map_or(0, |member| member.offset);
-    let canonical = rules.policy.canonical_key(images.key, &CHANGE).map_err(|reason| {
-        let names = rules.key.join(", ");
-        Fault::new(
-            reason.code,
-            format!(
-                "`key` (byte {offset}) must have exactly {names}, each a string, an integer or a boolean (at {})",
-                reason.place
-            ),
-        )
+    let canonical = policy.canonical_key(images.key).map_err(|reason| {
+        let message = format!(
+            "`key` (byte {offset}) must have exactly the key attributes of the model, each a string, an integer or a \
+             boolean of the declared type (wrong at {})",
+            reason.place
+        );
+        Fault::new(reason.code, message)
     })?;
-    if let Some(after) = images.after
-        && key_of(after, rules)? != Some(canonical.clone())
-    {
-        return Err(Fault::new("key_mismatch", "the key attributes in `after` must be there and equal those in `key`"));
+    let has_other_key = |record: &str| match policy.key_of(record) {
+        Ok(key) => Ok(policy.canonical_key(&key).as_ref() != Ok(&canonical)),
+        Err(reason) if reason.code == "key_missing_in_record" => Ok(true),
+        Err(reason) => Err(fault(reason)),
+    };
+    if images.after.map(has_other_key).transpose()? == Some(true) {
+        return Err(Fault::new(
+            "key_mismatch",
+            "the key attributes in `after` must be there and equal those in `key`",
+        ));
     }
-    if let Some(before) = images.before
-        && key_of(before, rules)? != Some(canonical.clone())
-    {
+    if images.before.map(has_other_key).transpose()? == Some(true) {
         return Err(Fault::new(
             "key_changed",
             "the key attributes in `before` must be there and equal those in `key`: if the key has changed, send a \
@@ -294,35 +308,17 @@ fn key(members: &Members<'_>, images: &Images<'_>, rules: &ModelRules) -> Result
     Ok(canonical)
 }
 
-/// The canonical key of a record; none if it lacks a part of it or a part cannot be one.
-fn key_of(image: &str, rules: &ModelRules) -> Result<Option<Vec<u8>>, Fault> {
-    let mut key = String::from("{");
-    let mut scanner = Scanner::new(image, &CHANGE).map_err(|error| fault_in_change(error, 0))?;
-    scanner
-        .object(|scanner, name| {
-            let value = scanner.value()?;
-            if rules.key.iter().any(|part| *part == name) {
-                if key.len() > 1 {
-                    key.push(',');
-                }
-                scan::write_string(&mut key, &name);
-                key.push(':');
-                key.push_str(value.raw);
-            }
-            Ok::<_, scan::Error>(())
-        })
-        .map_err(|error| fault_in_change(error, 0))?;
-    key.push('}');
-    Ok(rules.policy.canonical_key(&key, &CHANGE).ok())
-}
-
 fn occurred_at<'a>(members: &Members<'a>, now_us: i64) -> Result<Cow<'a, str>, Fault> {
     let occurred_at = text(members.occurred_at, "occurred_at")?;
     match rfc3339_us(&occurred_at) {
-        None => Err(Fault::new("invalid_time", "`occurred_at` must be a time as RFC 3339 writes it: 2026-11-24T20:19:23Z")),
-        Some(time) if time > now_us.saturating_add(AHEAD_US) => {
-            Err(Fault::new("time_ahead", "`occurred_at` is more than 5 minutes ahead: set the sender's clock"))
-        }
+        None => Err(Fault::new(
+            "invalid_time",
+            "`occurred_at` must be a time as RFC 3339 writes it: 2026-11-24T20:19:23Z",
+        )),
+        Some(time) if time > now_us.saturating_add(AHEAD_US) => Err(Fault::new(
+            "time_ahead",
+            "`occurred_at` is more than 5 minutes ahead: set the sender's clock",
+        )),
         Some(_) => Ok(occurred_at),
     }
 }
@@ -337,7 +333,9 @@ fn version(members: &Members<'_>, context: &Context<'_>) -> Result<Option<Versio
                 "this source counts by the queue (version: queue): leave `version` out, or declare it in the source's YAML",
             ));
         }
-        (None, VersionKind::Integer | VersionKind::Time) => return Err(Fault::new("missing_version", "send `version` with every change of this source")),
+        (None, VersionKind::Integer | VersionKind::Time) => {
+            return Err(Fault::new("missing_version", "send `version` with every change of this source"));
+        }
         (Some(given), VersionKind::Integer | VersionKind::Time) => given,
     };
     let digits = match given.value.kind {
@@ -365,10 +363,15 @@ fn version(members: &Members<'_>, context: &Context<'_>) -> Result<Option<Versio
         }
         time
     } else {
-        rfc3339_us(&digits).filter(|time| *time >= 0).ok_or_else(|| invalid(sync_domain::version::Error::Position))?
+        rfc3339_us(&digits)
+            .filter(|time| *time >= 0)
+            .ok_or_else(|| invalid(sync_domain::version::Error::Position))?
     };
     if time > context.now_us.saturating_add(AHEAD_US) {
-        return Err(Fault::new("version_ahead", "`version` is a time more than 5 minutes ahead: set the sender's clock"));
+        return Err(Fault::new(
+            "version_ahead",
+            "`version` is a time more than 5 minutes ahead: set the sender's clock",
+        ));
     }
     Version::from_decimal(push.epoch, &time.to_string()).map(Some).map_err(invalid)
 }

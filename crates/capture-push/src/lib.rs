@@ -113,18 +113,22 @@ async fn send(prepared: Vec<Prepared>, claim: Option<&Claim>, deps: &Deps, answe
         return;
     }
     let mut results = deps.queue.send(entries).await.into_iter();
+    let mut failure = None;
     for (index, id) in places {
         // A result that is missing confirms nothing.
         match results.next() {
             Some(Ok(())) => answer.accepted.push(Accepted { index, id }),
             other => {
-                if let Some(Err(error)) = other {
-                    away(&error, "the queue did not take a change");
-                }
-                let message = "the queue did not confirm this change: send the request again, with the same webhook-id";
+                failure = failure.or(other.and_then(Result::err));
+                let message =
+                    "the queue did not confirm this change: send the request again, with the same webhook-id";
                 answer.rejected.push(Fault::new(UNAVAILABLE, message).at(index));
             }
         }
+    }
+    // One line for all: a queue that is away fails them alike.
+    if let Some(error) = &failure {
+        away(error, "the queue did not take every change");
     }
     answer.accepted.sort_by_key(|accepted| accepted.index);
     if let Some(claim) = claim {

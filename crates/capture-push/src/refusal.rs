@@ -100,10 +100,14 @@ pub(crate) fn fault_in_change(error: scan::Error, offset: usize) -> Fault {
 
 fn scan_message(error: scan::Error) -> String {
     let remedy = match error.kind {
-        ErrorKind::UnexpectedEnd | ErrorKind::UnexpectedCharacter | ErrorKind::BadNumber => "send JSON (RFC 8259)",
+        ErrorKind::UnexpectedEnd | ErrorKind::UnexpectedCharacter | ErrorKind::BadNumber => {
+            "send JSON (RFC 8259)"
+        }
         ErrorKind::TrailingCharacters => "send one JSON object and nothing behind it",
         ErrorKind::TooLong => "send fewer changes in one request",
-        ErrorKind::TooDeep | ErrorKind::TooManyItems | ErrorKind::TooManyNames => "send a flatter or smaller record",
+        ErrorKind::TooDeep | ErrorKind::TooManyItems | ErrorKind::TooManyNames => {
+            "send a flatter or smaller record"
+        }
         ErrorKind::StringTooLong => "send a reference instead of the content",
         ErrorKind::DuplicateName => "send each name once in an object",
         ErrorKind::LoneSurrogate => "send both halves, or U+FFFD",

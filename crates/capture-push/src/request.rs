@@ -36,8 +36,9 @@ pub struct Request<'a> {
 impl<'a> Request<'a> {
     /// Checks path, method, media type, size and the request id, in this order.
     pub fn read(gateway: &'a GatewayRequest, max_bytes: usize) -> Result<Self, Refusal> {
-        let (route, source) = route(&gateway.raw_path)
-            .ok_or_else(|| Refusal::new(404, "unknown_path", "send changes to /v1/sources/{source}/changes"))?;
+        let (route, source) = route(&gateway.raw_path).ok_or_else(|| {
+            Refusal::new(404, "unknown_path", "send changes to /v1/sources/{source}/changes")
+        })?;
         if gateway.request_context.http.method != "POST" {
             return Err(Refusal::new(405, "method_not_allowed", "send changes with POST"));
         }
@@ -65,7 +66,11 @@ fn media_type(gateway: &GatewayRequest) -> Result<(), Refusal> {
     if let Some(encoding) = gateway.header("content-encoding")
         && !encoding.trim().eq_ignore_ascii_case("identity")
     {
-        return Err(Refusal::new(415, "unsupported_content_encoding", "send the body uncompressed, without content-encoding"));
+        return Err(Refusal::new(
+            415,
+            "unsupported_content_encoding",
+            "send the body uncompressed, without content-encoding",
+        ));
     }
     match gateway.header("content-type") {
         Some(content_type) if !is_json(content_type) => Err(Refusal::new(
@@ -88,7 +93,11 @@ fn is_json(content_type: &str) -> bool {
 fn raw_body(gateway: &GatewayRequest, max_bytes: usize) -> Result<Cow<'_, [u8]>, Refusal> {
     let text = gateway.body.as_deref().unwrap_or_default();
     let too_large = || {
-        Refusal::new(413, "body_too_large", format!("the body has more than {max_bytes} bytes: send fewer changes in one request"))
+        Refusal::new(
+            413,
+            "body_too_large",
+            format!("the body has more than {max_bytes} bytes: send fewer changes in one request"),
+        )
     };
     if !gateway.is_base64_encoded {
         return if text.len() > max_bytes { Err(too_large()) } else { Ok(Cow::Borrowed(text.as_bytes())) };
@@ -105,13 +114,21 @@ fn raw_body(gateway: &GatewayRequest, max_bytes: usize) -> Result<Cow<'_, [u8]>,
 
 fn webhook_id(gateway: &GatewayRequest) -> Result<&str, Refusal> {
     let id = gateway.header("webhook-id").ok_or_else(|| {
-        Refusal::new(400, "missing_webhook_id", "send a webhook-id header: one id per request, the same on every retry of it")
+        Refusal::new(
+            400,
+            "missing_webhook_id",
+            "send a webhook-id header: one id per request, the same on every retry of it",
+        )
     })?;
     let allowed = |byte: u8| byte.is_ascii_graphic() && byte != b'.';
     if (1..=128).contains(&id.len()) && id.bytes().all(allowed) {
         Ok(id)
     } else {
-        Err(Refusal::new(400, "invalid_webhook_id", "a webhook-id has 1 to 128 printable ASCII characters, no space and no full stop"))
+        Err(Refusal::new(
+            400,
+            "invalid_webhook_id",
+            "a webhook-id has 1 to 128 printable ASCII characters, no space and no full stop",
+        ))
     }
 }
 
@@ -172,10 +189,14 @@ mod tests {
 
     #[test]
     fn json_is_the_only_media_type() {
-        for good in ["application/json", "Application/JSON; charset=UTF-8", "application/json;charset=\"utf-8\""] {
+        for good in
+            ["application/json", "Application/JSON; charset=UTF-8", "application/json;charset=\"utf-8\""]
+        {
             assert!(is_json(good), "{good}");
         }
-        for bad in ["", "text/json", "application/json; charset=utf-16", "application/xml", "application/json5"] {
+        for bad in
+            ["", "text/json", "application/json; charset=utf-16", "application/xml", "application/json5"]
+        {
             assert!(!is_json(bad), "{bad}");
         }
     }

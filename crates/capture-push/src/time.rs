@@ -15,7 +15,7 @@ pub(crate) fn rfc3339_us(text: &str) -> Option<i64> {
         None => (date_time, None),
     };
     let fits = matches(whole, b"dddd-dd-ddTdd:dd:dd")
-        && (zone.is_empty() || matches(zone, b"+dd:dd"))
+        && (zone.is_empty() || is_offset(zone))
         && fraction.is_none_or(|digits| {
             (1..=9).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit())
         });
@@ -23,6 +23,14 @@ pub(crate) fn rfc3339_us(text: &str) -> Option<i64> {
         return None;
     }
     text.parse::<Timestamp>().ok().map(|time| time.as_microsecond())
+}
+
+/// A sign, hours to 23, minutes to 59.
+fn is_offset(zone: &str) -> bool {
+    let part = |range| zone.get(range).and_then(|digits: &str| digits.parse::<u8>().ok());
+    matches(zone, b"+dd:dd")
+        && part(1..3).is_some_and(|hours| hours < 24)
+        && part(4..6).is_some_and(|minutes| minutes < 60)
 }
 
 /// Whether a text has a pattern's form: `d` stands for a digit, `+` for either sign.
@@ -55,11 +63,27 @@ mod tests {
     #[test]
     fn other_spellings_are_no_times() {
         for text in [
-            "", "Z", "2026-11-24", "20261124T201923Z", "2026-11-24 20:19:23Z", "2026-11-24t20:19:23z",
-            "2026-11-24T20:19:23", "2026-11-24T20:19Z", "2026-11-24T20:19:23.Z", "2026-11-24T20:19:23,5Z",
-            "2026-11-24T20:19:23.1234567890Z", "2026-11-24T20:19:23+0100", "2026-11-24T20:19:23Z[UTC]",
-            "2026-13-24T20:19:23Z", "2026-02-30T20:19:23Z", "2026-11-24T25:19:23Z", "+002026-11-24T20:19:23Z",
-            "2026-11-24T20:19:23é1:00", "1732480000",
+            "",
+            "Z",
+            "2026-11-24",
+            "20261124T201923Z",
+            "2026-11-24 20:19:23Z",
+            "2026-11-24t20:19:23z",
+            "2026-11-24T20:19:23",
+            "2026-11-24T20:19Z",
+            "2026-11-24T20:19:23.Z",
+            "2026-11-24T20:19:23,5Z",
+            "2026-11-24T20:19:23.1234567890Z",
+            "2026-11-24T20:19:23+0100",
+            "2026-11-24T20:19:23Z[UTC]",
+            "2026-13-24T20:19:23Z",
+            "2026-02-30T20:19:23Z",
+            "2026-11-24T25:19:23Z",
+            "+002026-11-24T20:19:23Z",
+            "2026-11-24T20:19:23é1:00",
+            "2026-11-24T20:19:23+24:00",
+            "2026-11-24T20:19:23-01:60",
+            "1732480000",
         ] {
             assert_eq!(rfc3339_us(text), None, "{text}");
         }

@@ -2,17 +2,25 @@
 
 use std::time::Duration;
 
+use sync_domain::config::ApiKey;
 use sync_domain::outcome::Reason;
 use sync_domain::ports::{self, Kind};
+use sync_domain::webhook;
+use sync_http::{Bytes, Error, HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header};
 use sync_lambda::deadline::Deadline;
+use url::Url;
 
-use crate::answer::Answer;
-use crate::lookup::Lookup;
+use crate::answer::{Answer, LIMITS};
+use crate::deps::Deps;
+use crate::lookup::{Http, Lookup, Place};
+use crate::question::Question;
 
 /// Tries of one question in one invocation.
 const TRIES: u32 = 4;
 /// The longest pause before the second try; it doubles. The pause itself is a random part of it.
 const PAUSE: Duration = Duration::from_millis(200);
+/// For one read of a table.
+const TABLE_TIMEOUT: Duration = Duration::from_secs(3);
 /// What an invocation keeps for protecting, publishing and answering after the last look-up.
 pub const RESERVE: Duration = Duration::from_secs(5);
 
@@ -36,6 +44,86 @@ pub enum Failed {
     Later(Reason),
     /// The record cannot go on.
     Never(Reason),
+}
+
+/// Asks a question of the place of its look-up.
+pub async fn ask(
+    deps: &Deps,
+    question: &Question,
+    lookup: &Lookup,
+    deadline: Deadline,
+) -> Result<Answer, Failed> {
+    match (&lookup.place, question) {
+        (Place::Http(http), Question::Http(url)) => {
+            persist(deadline, http.timeout, async || http_try(deps, http, url, lookup).await).await
+        }
+        (Place::Table { name, .. }, Question::Table(key)) => {
+            let attempt = async || {
+                let item = tokio::time::timeout(TABLE_TIMEOUT, deps.tables.get(name, key)).await;
+                item.map_or_else(|_| away("timeout"), |item| table_answer(item, lookup))
+            };
+            persist(deadline, TABLE_TIMEOUT, attempt).await
+        }
+        // A look-up makes only questions of its own kind.
+        _ => Err(Failed::Never(Reason::new("lookup_misconfigured", ""))),
+    }
+}
+
+/// One request; a second one with the secret read again if the service does not take the one at hand.
+async fn http_try(deps: &Deps, http: &Http, url: &Url, lookup: &Lookup) -> Tried {
+    let Some(api_key) = &http.api_key else { return answer_of(send(http, url, None).await, lookup) };
+    let text = match deps.secrets.get(&api_key.secret).await {
+        Ok(text) => text,
+        Err(error) => return port_failed("secret_unavailable", "secret_refused", error),
+    };
+    let answer = send(http, url, Some((api_key, &text))).await;
+    if !matches!(&answer, Ok(response) if matches!(response.status, 401 | 403)) {
+        return answer_of(answer, lookup);
+    }
+    match deps.secrets.refresh(&api_key.secret).await {
+        Ok(fresh) if fresh != text => answer_of(send(http, url, Some((api_key, &fresh))).await, lookup),
+        _ => answer_of(answer, lookup),
+    }
+}
+
+async fn send(http: &Http, url: &Url, secret: Option<(&ApiKey, &str)>) -> Result<Response, Error> {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+    if let Some((api_key, text)) = secret {
+        // The error says less than there is to say (the secret is no header), but nothing of the secret.
+        let live = webhook::live(text).map_err(|_| Error::Malformed)?;
+        let current = live.first().ok_or(Error::Malformed)?;
+        let mut value = HeaderValue::from_str(current).map_err(|_| Error::Malformed)?;
+        value.set_sensitive(true);
+        let name: HeaderName = api_key.header.parse().map_err(|_| Error::Malformed)?;
+        headers.insert(name, value);
+    }
+    let (timeout, max_body) = (http.timeout, LIMITS.bytes);
+    let request =
+        Request { method: Method::GET, url: url.clone(), headers, body: Bytes::new(), timeout, max_body };
+    http.client.send(request).await
+}
+
+fn answer_of(answer: Result<Response, Error>, lookup: &Lookup) -> Tried {
+    match answer {
+        Ok(response) => {
+            let retry_after = response.header("retry-after").and_then(|seconds| seconds.parse().ok());
+            match &response.body {
+                Some(body) => {
+                    http_answer(response.status, body, retry_after.map(Duration::from_secs), lookup)
+                }
+                None => Tried::Later(Reason::new("lookup_answer_invalid", "too_long")),
+            }
+        }
+        Err(error @ (Error::Refused(_) | Error::Malformed)) => {
+            Tried::Later(Reason::new("lookup_misconfigured", error.code()))
+        }
+        Err(error) => away(error.code()),
+    }
+}
+
+fn away(code: &str) -> Tried {
+    Tried::Again(Reason::new("lookup_unavailable", code), None)
 }
 
 /// Tries until there is an answer, or until another try (of at most `each`) would leave the invocation too little time.
@@ -72,14 +160,14 @@ pub fn http_answer(status: u16, body: &[u8], retry_after: Option<Duration>, look
     let place = status.to_string();
     match status {
         204 | 404 | 410 => Tried::Answered(Answer::Absent),
-        200..300 => match std::str::from_utf8(body) {
+        200..=299 => match std::str::from_utf8(body) {
             // An answer that cannot be read is a fault of the service, not of the record.
             Ok(text) => Answer::read(text, &lookup.set).map_or_else(Tried::Later, Tried::Answered),
             Err(error) => Tried::Later(Reason::new("lookup_answer_invalid", error.valid_up_to().to_string())),
         },
-        408 | 425 | 429 | 500..600 => Tried::Again(Reason::new("lookup_unavailable", place), retry_after),
+        408 | 425 | 429 | 500..=599 => Tried::Again(Reason::new("lookup_unavailable", place), retry_after),
         401 | 403 | 407 => Tried::Later(Reason::new("lookup_unauthorized", place)),
-        300..400 | 405 | 406 => Tried::Later(Reason::new("lookup_misconfigured", place)),
+        300..=399 | 405 | 406 => Tried::Later(Reason::new("lookup_misconfigured", place)),
         _ => Tried::Never(Reason::new("lookup_refused", place)),
     }
 }
@@ -117,7 +205,6 @@ mod tests {
     use sync_domain::config::Absent;
 
     use super::*;
-    use crate::lookup::Place;
 
     const EACH: Duration = Duration::from_millis(10);
 

@@ -7,6 +7,7 @@ pub mod answer;
 pub mod ask;
 pub mod cache;
 pub mod deps;
+pub mod keys;
 pub mod lookup;
 pub mod question;
 mod round;

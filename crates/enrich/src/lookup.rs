@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use sync_domain::config::{Absent, ApiKey, Enrich, parse_duration};
 use sync_domain::outcome::Reason;
+use sync_http::{Client, Guard};
 
 use crate::answer::Answer;
 use crate::question::{self, Question, Template};
@@ -70,21 +71,22 @@ pub struct Http {
     pub api_key: Option<ApiKey>,
     /// For one request.
     pub timeout: Duration,
-    /// Private networks that the address may be in.
-    pub allow_networks: Vec<ipnet::IpNet>,
+    /// Sends the requests; its guard knows the private networks that the model allows.
+    pub client: Client,
 }
 
 impl Lookup {
-    /// Compiles the `enrich` part of a model.
-    pub fn compile(enrich: &Enrich) -> Result<Self, Error> {
+    /// Compiles the `enrich` part of a model. `allow_loopback` lets HTTP look-ups go to this machine.
+    pub fn compile(enrich: &Enrich, allow_loopback: bool) -> Result<Self, Error> {
         let (place, cache, set) = match (&enrich.http, &enrich.dynamodb) {
             (Some(http), None) => {
                 let networks = http.allow_networks.iter().map(|network| network.parse());
+                let allow_networks = networks.collect::<Result<_, _>>().map_err(|_| Error::Network)?;
                 let place = Place::Http(Http {
                     template: Template::parse(&http.url)?,
                     api_key: http.api_key.clone(),
                     timeout: duration(http.timeout.as_deref(), TIMEOUT, "http.timeout")?,
-                    allow_networks: networks.collect::<Result<_, _>>().map_err(|_| Error::Network)?,
+                    client: Client::new(Guard { allow_loopback, allow_networks, ..Guard::default() }),
                 });
                 (place, duration(http.cache.as_deref(), AGE, "http.cache")?, &http.set)
             }
@@ -142,7 +144,7 @@ mod tests {
     }
 
     fn compile(http: Option<HttpLookup>, dynamodb: Option<TableLookup>) -> Result<Lookup, Error> {
-        Lookup::compile(&Enrich { when: None, http, dynamodb, absent: Absent::Null })
+        Lookup::compile(&Enrich { when: None, http, dynamodb, absent: Absent::Null }, false)
     }
 
     #[test]

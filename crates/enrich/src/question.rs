@@ -13,7 +13,7 @@ use crate::cache::Key;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template {
     parts: Vec<Part>,
-    /// What every address made of it must have: its origin and how many segments its path has.
+    /// What every address made of it must have: its origin and how many segments of its path say something.
     origin: url::Origin,
     segments: usize,
 }
@@ -88,7 +88,7 @@ fn fill(parts: &[Part], value: impl Fn(&str) -> String) -> String {
 }
 
 fn segments(url: &Url) -> usize {
-    url.path_segments().map_or(0, Iterator::count)
+    url.path_segments().into_iter().flatten().filter(|segment| !segment.is_empty()).count()
 }
 
 /// What is asked, filled in.
@@ -114,8 +114,10 @@ impl Question {
         }
         let value_of =
             |path: &str| values.iter().find(|(known, _)| *known == path).map(|(_, value)| value.clone());
-        let first = template.paths().next().unwrap_or_default();
-        let url = template.address(|path| value_of(path).unwrap_or_default()).ok_or_else(|| unfit(first))?;
+        let Some(url) = template.address(|path| value_of(path).unwrap_or_default()) else {
+            let dots = values.iter().find(|(_, value)| value.bytes().all(|byte| byte == b'.'));
+            return Err(unfit(dots.map_or("", |(path, _)| path)));
+        };
         Ok(Some(Self::Http(url)))
     }
 

@@ -8,14 +8,14 @@ use std::time::Instant;
 
 use futures_util::FutureExt;
 use futures_util::future::{LocalBoxFuture, Shared, join_all};
-use sync_domain::event::{self, Event, ReceivedEvent};
+use sync_domain::event::{self, Event, MAX_EVENT_SIZE, ReceivedEvent};
 use sync_domain::outcome::{Outcome, Reason};
 use sync_lambda::batch::Message;
 use sync_lambda::deadline::Deadline;
 use sync_lambda::park::About;
 
 use crate::answer::Answer;
-use crate::ask::Failed;
+use crate::ask::{Failed, ask};
 use crate::cache::Key;
 use crate::deps::{Deps, Model};
 use crate::lookup::Lookup;
@@ -133,6 +133,10 @@ impl<'r> Round<'r> {
         };
         let about = about(&received);
         match self.event(message, &received).await {
+            Ok(event) if event.size() > MAX_EVENT_SIZE => {
+                let reason = Reason::new("event_too_large", event.size().to_string());
+                Prepared::Over(self.deps.parker.park(message, reason, &about).await)
+            }
             Ok(event) => Prepared::Ready(Box::new(event), Box::new(about)),
             Err(Stop::Never(reason)) => Prepared::Over(self.deps.parker.park(message, reason, &about).await),
             Err(Stop::Later(reason)) => Prepared::Over(self.later(message, reason, &about).await),
@@ -153,15 +157,15 @@ impl<'r> Round<'r> {
             _ => return Err(Stop::Never(Reason::new("attribute_missing", ENRICH))),
         };
         let name = &received.envelope.model;
-        let model = self.deps.models.get(name).ok_or_else(|| Stop::Never(Reason::new("unknown_model", "")))?;
-        // The model was changed while the message was under way: transform saw a look-up, this version has none.
-        let Some(lookup) = &model.lookup else { return Err(Stop::Later(Reason::new("lookup_unknown", ""))) };
+        // During a deploy transform may know a look-up that this version does not know yet, or no longer.
+        let unknown = || Stop::Later(Reason::new("lookup_unknown", ""));
+        let Model { policy, lookup } = self.deps.models.get(name).ok_or_else(unknown)?;
         let answer = match lookup.question(record).map_err(Stop::Never)? {
             Some(question) => self.answer(question.key(name), question, lookup).await?,
             None => Rc::new(Answer::Absent),
         };
         let additions = lookup.additions(&answer).map_err(Stop::Never)?;
-        self.protect(model, received, &additions).await
+        Ok(self.deps.keys.protect(policy, received, &additions).await?)
     }
 
     async fn answer(&self, key: Key, question: Question, lookup: &'r Lookup) -> Result<Rc<Answer>, Failed> {
@@ -177,10 +181,15 @@ impl<'r> Round<'r> {
         asked.await
     }
 
-    fn ask(&self, key: Key, question: Question, lookup: &'r Lookup) -> impl Future<Output = Result<Rc<Answer>, Failed>> + 'r {
+    fn ask(
+        &self,
+        key: Key,
+        question: Question,
+        lookup: &'r Lookup,
+    ) -> impl Future<Output = Result<Rc<Answer>, Failed>> + 'r {
         let (deps, deadline) = (self.deps, self.deadline);
         async move {
-            let answer = Rc::new(deps.ask(&question, lookup, deadline).await?);
+            let answer = Rc::new(ask(deps, &question, lookup, deadline).await?);
             deps.cache.borrow_mut().put(key, Rc::clone(&answer), Instant::now(), lookup.age);
             Ok(answer)
         }
@@ -190,7 +199,9 @@ impl<'r> Round<'r> {
 fn by_group<'m>(messages: &[&'m Message]) -> Vec<Vec<(usize, &'m Message)>> {
     let mut groups: Vec<Vec<(usize, &Message)>> = Vec::new();
     for (index, message) in messages.iter().enumerate() {
-        let same = |group: &&mut Vec<(usize, &Message)>| group.first().is_some_and(|(_, m)| m.group == message.group);
+        let same = |group: &&mut Vec<(usize, &Message)>| {
+            group.first().is_some_and(|(_, m)| m.group == message.group)
+        };
         match groups.iter_mut().find(same) {
             Some(group) => group.push((index, message)),
             None => groups.push(vec![(index, message)]),

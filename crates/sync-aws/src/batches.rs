@@ -51,6 +51,10 @@ impl Patience {
     /// Four tries within about a second: behind it stand the queue's own retries.
     pub(crate) const DEFAULT: Self = Self { tries: 4, pause: Duration::from_millis(100) };
 
+    /// No pause, for tests.
+    #[cfg(test)]
+    pub(crate) const IMPATIENT: Self = Self { tries: 4, pause: Duration::ZERO };
+
     /// The pause after `tries` failed tries, with full jitter, so that many senders do not come back at once.
     pub(crate) fn after(&self, tries: u32) -> Duration {
         let doubled = self.pause.saturating_mul(1_u32 << tries.saturating_sub(1).min(6));
@@ -247,3 +251,6 @@ fn is_about_content(failed: &Error) -> bool {
     let last = failed.code.rsplit('.').next().unwrap_or_default();
     failed.kind == Kind::Refused && ABOUT_CONTENT.contains(&last)
 }
+
+#[cfg(test)]
+mod tests;

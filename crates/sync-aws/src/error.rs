@@ -65,7 +65,7 @@ where
         SdkError::ResponseError(_) => (Kind::Unavailable, "BadResponse"),
         SdkError::ServiceError(answer) => {
             let code = answer.err().code().unwrap_or("NoCode");
-            let kind = if asks_to_wait(answer.raw().status()) { Kind::Unavailable } else { kind_of(code) };
+            let kind = if may_change(answer.raw().status()) { Kind::Unavailable } else { kind_of(code) };
             (kind, code)
         }
         _ => (Kind::Unavailable, "Unknown"),
@@ -73,8 +73,9 @@ where
     error(operation, kind, code)
 }
 
-fn asks_to_wait(status: StatusCode) -> bool {
-    status.as_u16() == 429 || status.is_server_error()
+/// True for a status that says "not now", and for a success whose body could not be read: that answer is lost.
+fn may_change(status: StatusCode) -> bool {
+    status.as_u16() == 429 || status.is_server_error() || status.is_success()
 }
 
 #[cfg(test)]

@@ -67,3 +67,6 @@ impl FailureBus for EventBridgeBus {
         .await
     }
 }
+
+#[cfg(test)]
+mod tests;

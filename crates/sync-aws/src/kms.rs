@@ -108,3 +108,6 @@ impl KeyService for KmsKeys {
         key_bytes(UNWRAP, answer.plaintext)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -73,3 +73,6 @@ impl Secrets for SecretsManager {
         self.get_younger_than(name, self.refresh_gap).await
     }
 }
+
+#[cfg(test)]
+mod tests;

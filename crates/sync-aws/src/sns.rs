@@ -141,3 +141,6 @@ impl Alerts for SnsAlerts {
         call.send().await.map(|_| ()).map_err(|failed| from_sdk(ALERT, &failed))
     }
 }
+
+#[cfg(test)]
+mod tests;

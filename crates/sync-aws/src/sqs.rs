@@ -144,3 +144,6 @@ pub(crate) fn in_order<'a>(count: usize, answers: impl Iterator<Item = (&'a str,
     ordered
 }
 
+
+#[cfg(test)]
+mod tests;

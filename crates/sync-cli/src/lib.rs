@@ -1,1 +1,86 @@
-//! Placeholder.
+//! What `datasync` does, apart from its process: every command writes to a writer and says how it ended.
+
+mod filter_policy;
+mod reveal;
+mod template;
+mod validate;
+
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use sync_domain::id::TargetId;
+
+pub use self::reveal::Reveal;
+pub use self::validate::Validate;
+
+/// Checks a configuration before a deploy, opens sealed values.
+#[derive(Debug, Parser)]
+#[command(name = "datasync", about)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Checks models, sources and targets, and holds template.yaml against them; exit code 1 if something is wrong.
+    Validate(Validate),
+    /// Opens a sealed value (dse1.…) with your own AWS credentials and prints what was sealed, as JSON.
+    Reveal(Reveal),
+    /// Prints the entry of a target for the mapping `Targets` in template.yaml.
+    FilterPolicy {
+        /// The target, as its file is named.
+        target: TargetId,
+        /// The folder with models/, sources/ and targets/.
+        #[arg(long, default_value = DEFAULT_CONFIG)]
+        config: PathBuf,
+    },
+}
+
+const DEFAULT_CONFIG: &str = "infra/layer/sync";
+
+/// Why a command could not do its work. A configuration that is wrong is no such error: it is a result.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The configuration's files cannot be read.
+    #[error("the configuration cannot be read")]
+    Config(#[from] sync_lambda::config::Error),
+    /// A file cannot be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The terminal or pipe is gone.
+    #[error("cannot write")]
+    Write(#[from] io::Error),
+    /// There is no such target, or the configuration is wrong.
+    #[error("no target {0} in a valid configuration; run datasync validate")]
+    NoTarget(TargetId),
+    /// A sealed value could not be opened.
+    #[error("not opened")]
+    Reveal(#[from] reveal::Error),
+}
+
+/// Does what the command line asks for.
+pub fn run(arguments: &Arguments, input: &mut dyn Read, out: &mut dyn Write) -> Result<ExitCode, Error> {
+    match &arguments.command {
+        Command::Validate(command) => {
+            let sound = validate::run(command, out)?;
+            Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+        Command::Reveal(command) => {
+            reveal::run(command, &sync_lambda::settings::ProcessEnv, input, out)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::FilterPolicy { target, config } => {
+            filter_policy::run(target, config, out)?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}

@@ -147,9 +147,28 @@ impl<'a> Change<'a> {
 
     /// Reads a message body; records are checked against the limits as they pass.
     pub fn read(body: &'a str, limits: &Limits) -> Result<Self, Error> {
+        Self::read_with(body, limits, |_, _, scanner| scanner.value().map(|_| ()))
+    }
+
+    /// Reads a message body; `record` reads the value of `before` and `after` itself (it gets the model's name, empty if
+    /// that has not come yet, and the member's name).
+    pub(crate) fn read_with(
+        body: &'a str,
+        limits: &Limits,
+        mut record: impl FnMut(&str, &str, &mut Scanner<'a>) -> scan::Result<()>,
+    ) -> Result<Self, Error> {
         let mut members = Members::default();
         let mut scanner = Scanner::new(body, limits)?;
-        scanner.object(|scanner, name| members.take(&name, scanner.value()?))?;
+        scanner.object(|scanner, name| {
+            let is_record = matches!(&*name, "before" | "after") && scanner.peek()? == Kind::Object;
+            if !is_record {
+                return members.take(&name, scanner.value()?);
+            }
+            let model = members.model.and_then(|model| model.text()).unwrap_or_default();
+            let start = scanner.offset();
+            record(&model, &name, scanner)?;
+            members.take(&name, Value { raw: scanner.since(start), kind: Kind::Object })
+        })?;
         scanner.end()?;
         members.finish()
     }

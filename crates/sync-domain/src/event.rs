@@ -12,6 +12,7 @@
 //! ```
 
 use std::borrow::Cow;
+use std::sync::OnceLock;
 
 use crate::change::Operation;
 use crate::id::{EventId, ModelId, RecordId, SourceId};
@@ -62,7 +63,18 @@ pub struct Event {
     body: String,
     id: EventId,
     rid: RecordId,
-    attributes: Vec<(&'static str, AttributeValue)>,
+    filterable: Filterable,
+    attributes: OnceLock<Vec<(&'static str, AttributeValue)>>,
+}
+
+/// What the message attributes are made of, when somebody asks for them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Filterable {
+    source: SourceId,
+    model: ModelId,
+    operation: Operation,
+    changed: Option<Vec<String>>,
+    only: Option<String>,
 }
 
 impl Event {
@@ -70,8 +82,14 @@ impl Event {
     pub fn new(envelope: &Envelope<'_>, protected: Protected) -> Self {
         let id = event_id(&envelope.rid, &envelope.version, envelope.operation);
         let body = write_body(envelope, &id, &protected);
-        let attributes = attributes_of(envelope, protected.changed());
-        Self { body, id, rid: envelope.rid.clone(), attributes }
+        let filterable = Filterable {
+            source: envelope.source.clone(),
+            model: envelope.model.clone(),
+            operation: envelope.operation,
+            changed: protected.into_changed(),
+            only: envelope.only.clone().map(Cow::into_owned),
+        };
+        Self { body, id, rid: envelope.rid.clone(), filterable, attributes: OnceLock::new() }
     }
 
     /// The message body, fit for SNS and SQS.
@@ -91,21 +109,16 @@ impl Event {
 
     /// The message attributes to filter on.
     pub fn attributes(&self) -> &[(&'static str, AttributeValue)] {
-        &self.attributes
+        self.attributes.get_or_init(|| attributes_of(&self.filterable))
     }
 
-    /// The bytes that SNS counts: the body and each attribute's name, type and value.
+    /// At least the bytes that SNS counts: the body and each attribute's name, type and value.
     pub fn size(&self) -> usize {
-        let attribute = |(name, value): &(&str, AttributeValue)| {
-            name.len()
-                + match value {
-                    AttributeValue::Text(text) => "String".len() + text.len(),
-                    AttributeValue::List(texts) => {
-                        "String.Array".len() + 2 + texts.iter().map(|text| text.len() + 3).sum::<usize>()
-                    }
-                }
-        };
-        self.body.len() + self.attributes.iter().map(attribute).sum::<usize>()
+        let Filterable { source, model, changed, only, .. } = &self.filterable;
+        let names: usize = changed.iter().flatten().map(|name| name.len() + 3).sum();
+        let texts = source.as_str().len() + 2 * model.as_str().len() + only.as_ref().map_or(0, String::len);
+        // 128: the names and types of the attributes, and the texts that do not vary by more than that.
+        self.body.len() + texts + names + 128
     }
 }
 
@@ -168,22 +181,22 @@ fn write_body(envelope: &Envelope<'_>, id: &EventId, protected: &Protected) -> S
     }
 }
 
-fn attributes_of(envelope: &Envelope<'_>, changed: Option<&[String]>) -> Vec<(&'static str, AttributeValue)> {
+fn attributes_of(filterable: &Filterable) -> Vec<(&'static str, AttributeValue)> {
+    let Filterable { source, model, operation, changed, only } = filterable;
     let mut names = vec!["any".to_owned()];
     match changed {
         Some(changed) => names.extend(changed.iter().cloned()),
         None => names.push("unknown".to_owned()),
     }
-    let operation = envelope.operation;
     let mut attributes = vec![
-        ("source", AttributeValue::Text(envelope.source.as_str().to_owned())),
-        ("model", AttributeValue::Text(envelope.model.as_str().to_owned())),
+        ("source", AttributeValue::Text(source.as_str().to_owned())),
+        ("model", AttributeValue::Text(model.as_str().to_owned())),
         ("operation", AttributeValue::Text(operation.as_str().to_owned())),
-        ("type", AttributeValue::Text(format!("{}.{}", envelope.model, operation.past()))),
+        ("type", AttributeValue::Text(format!("{model}.{}", operation.past()))),
         ("changed", AttributeValue::List(names)),
     ];
-    if let Some(only) = &envelope.only {
-        attributes.push(("only", AttributeValue::Text(only.clone().into_owned())));
+    if let Some(only) = only {
+        attributes.push(("only", AttributeValue::Text(only.clone())));
     }
     attributes
 }
@@ -293,7 +306,9 @@ impl<'a> Members<'a> {
                 self.fingerprints.push((nonce, fingerprint));
                 Ok::<_, Error>(())
             })?,
-            _ => drop(scanner.value()?),
+            _ => {
+                scanner.value()?;
+            }
         }
         Ok(())
     }

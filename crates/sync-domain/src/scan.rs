@@ -219,27 +219,39 @@ impl<'a> Scanner<'a> {
             Kind::Boolean if self.byte() == Some(b't') => self.literal(b"true")?,
             Kind::Boolean => self.literal(b"false")?,
             Kind::Null => self.literal(b"null")?,
-            Kind::Object => self.object(|scanner, _| scanner.value().map(drop))?,
+            Kind::Object => self.members(|scanner, _, _| scanner.value().map(drop))?,
             Kind::Array => self.array(|scanner, _| scanner.value().map(drop))?,
         }
         Ok(Value { raw: self.slice(start, self.at), kind })
     }
 
     /// Reads an object: calls `member` behind each name, which reads exactly one value.
+    #[inline]
     pub fn object<E: From<Error>>(
         &mut self,
         mut member: impl FnMut(&mut Self, Cow<'a, str>) -> std::result::Result<(), E>,
     ) -> std::result::Result<(), E> {
+        self.members(|scanner, name, _| member(scanner, name))
+    }
+
+    /// Reads an object; `member` gets the print of the name too (see [`name_print`]).
+    #[inline]
+    pub(crate) fn members<E: From<Error>>(
+        &mut self,
+        mut member: impl FnMut(&mut Self, Cow<'a, str>, u64) -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
         self.open(b'{')?;
         let outer = self.seen.len();
+        // One bit per print: a name whose bit is not set has not been here.
+        let mut bits = 0_u128;
         self.space();
         if self.byte() == Some(b'}') {
             self.at += 1;
         } else {
             loop {
                 self.count()?;
-                let name = self.name(outer)?;
-                member(self, name)?;
+                let (name, print) = self.name(outer, &mut bits)?;
+                member(self, name, print)?;
                 if self.next_or_close(b'}')? {
                     break;
                 }
@@ -278,6 +290,11 @@ impl<'a> Scanner<'a> {
     pub fn end(&mut self) -> Result<()> {
         self.space();
         if self.at == self.bytes.len() { Ok(()) } else { self.fail(ErrorKind::TrailingCharacters) }
+    }
+
+    /// What has been read since `start`.
+    pub(crate) fn since(&self, start: usize) -> &'a str {
+        self.slice(start, self.at)
     }
 
     /// An error at the place that the scanner has come to.
@@ -344,7 +361,7 @@ impl<'a> Scanner<'a> {
     }
 
     #[inline]
-    fn name(&mut self, outer: usize) -> Result<Cow<'a, str>> {
+    fn name(&mut self, outer: usize, bits: &mut u128) -> Result<(Cow<'a, str>, u64)> {
         self.space();
         let start = self.at;
         match self.byte() {
@@ -355,12 +372,13 @@ impl<'a> Scanner<'a> {
         let escaped = self.string()?;
         let raw = self.slice(start, self.at);
         let name = if escaped { unescape(raw) } else { Cow::Borrowed(unquoted(raw)) };
-        self.first_time(&name, start, outer)?;
+        let print = name_print(name.as_bytes());
+        self.first_time(&name, print, start, outer, bits)?;
         self.space();
         match self.byte() {
             Some(b':') => {
                 self.at += 1;
-                Ok(name)
+                Ok((name, print))
             }
             Some(_) => self.fail(ErrorKind::UnexpectedCharacter),
             None => self.fail(ErrorKind::UnexpectedEnd),
@@ -368,11 +386,13 @@ impl<'a> Scanner<'a> {
     }
 
     #[inline]
-    fn first_time(&mut self, name: &str, start: usize, outer: usize) -> Result<()> {
-        let print = name_print(name.as_bytes());
+    fn first_time(&mut self, name: &str, print: u64, start: usize, outer: usize, bits: &mut u128) -> Result<()> {
+        let bit = 1_u128 << (print >> 57);
+        let maybe_seen = *bits & bit != 0;
+        *bits |= bit;
         let duplicate = |seen: &SeenName| seen.print == print && unescape(self.slice(seen.start, seen.end)) == name;
         let seen_here = self.seen.get(outer..).unwrap_or_default();
-        if seen_here.iter().any(duplicate) {
+        if maybe_seen && seen_here.iter().any(duplicate) {
             return Err(Error { kind: ErrorKind::DuplicateName, offset: start });
         }
         if seen_here.len() == self.limits.names {
@@ -529,14 +549,15 @@ impl<'a> Scanner<'a> {
     }
 }
 
+/// A number that is different for nearly all different names: of their length, first and last bytes.
 #[inline]
-fn name_print(name: &[u8]) -> u64 {
+pub(crate) fn name_print(name: &[u8]) -> u64 {
     let first = match name.first_chunk::<8>() {
         Some(chunk) => u64::from_le_bytes(*chunk),
         None => name.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)),
     };
     let last = name.last_chunk::<8>().map_or(0, |chunk| u64::from_le_bytes(*chunk));
-    (first ^ last.rotate_left(29)).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ name.len() as u64
+    (first ^ last.rotate_left(29) ^ name.len() as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
 
 fn unquoted(raw: &str) -> &str {

@@ -293,3 +293,6 @@ impl<'a> Account<'a> {
         Report { response, outcomes }
     }
 }
+
+#[cfg(test)]
+mod tests;

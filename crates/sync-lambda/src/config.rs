@@ -1,7 +1,12 @@
 //! Reads the configuration files (models, sources, targets) that the layer carries.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+
+use sync_domain::config::{ConfigFile, SyncConfig};
+use sync_domain::id::ModelId;
+use sync_domain::policy::CompiledPolicy;
 
 use crate::settings::{self, Lookup};
 
@@ -29,6 +34,33 @@ pub enum Error {
     /// The directory holds no configuration at all, which is never meant.
     #[error("no configuration files in {0}")]
     Empty(PathBuf),
+    /// The files say something that cannot be.
+    #[error("the configuration is wrong: {0}")]
+    Wrong(String),
+}
+
+impl Error {
+    fn wrong<E: std::fmt::Display>(errors: &[E]) -> Self {
+        Self::Wrong(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+    }
+}
+
+/// The configuration of the directory that the settings name.
+pub fn load(lookup: &(impl Lookup + ?Sized)) -> Result<SyncConfig, Error> {
+    let files = read_files(&dir(lookup)?)?;
+    let files: Vec<ConfigFile> = files.into_iter().map(|(path, text)| ConfigFile::new(path, text)).collect();
+    SyncConfig::parse(&files).map_err(|errors| Error::wrong(&errors))
+}
+
+/// The policies of a configuration's models, as run.
+pub fn policies(config: &SyncConfig) -> Result<BTreeMap<ModelId, CompiledPolicy>, Error> {
+    let compile = |model: &sync_domain::config::Model| {
+        let version = config.policy_version(&model.model).unwrap_or_default();
+        let named = |error| format!("models/{}.yaml: {error}", model.model);
+        let policy = CompiledPolicy::compile(model, version);
+        policy.map_err(|errors| Error::wrong(&errors.into_iter().map(named).collect::<Vec<_>>()))
+    };
+    config.models().map(|model| Ok((model.model.clone(), compile(model)?))).collect()
 }
 
 /// The directory that `SYNC_CONFIG_DIR` names, `/opt/sync` by default.

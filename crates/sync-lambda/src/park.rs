@@ -145,3 +145,6 @@ impl Parker {
 fn all_done(results: &[Result<()>]) -> bool {
     !results.is_empty() && results.iter().all(Result::is_ok)
 }
+
+#[cfg(test)]
+mod tests;

@@ -249,3 +249,6 @@ fn to_stdout(line: &str) {
     bytes.push(b'\n');
     let _ = io::stdout().lock().write_all(&bytes);
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,37 @@
-//! Placeholder.
+//! Twins of the ports in memory, with faults that a test scripts, and builders of what Lambda hands a function.
+//!
+//! Each twin keeps the contract of its port (`sync_domain::ports`) as the adapter in `sync-aws` does: deduplication, order
+//! within a group, conditional writes. Clones share their state, so that a test keeps one to look into.
+
+mod alerts;
+mod failures;
+mod fault;
+mod keys;
+mod ledger;
+mod lookup;
+mod queue;
+mod receipts;
+mod records;
+mod secrets;
+mod tickets;
+mod topic;
+
+pub use alerts::MemoryAlerts;
+pub use failures::MemoryFailureBus;
+pub use fault::{Fault, Faults};
+pub use keys::{MemoryKeyService, MemoryKeyTable};
+pub use ledger::MemoryLedger;
+pub use lookup::MemoryLookup;
+pub use queue::{MemoryInbox, MemoryQueue, Stored};
+pub use receipts::MemoryReceipts;
+pub use records::{Record, event_of};
+pub use secrets::MemorySecrets;
+pub use tickets::MemoryTickets;
+pub use topic::{FilterError, MemoryTopic};
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Locks whatever a panicked test left behind.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -2,7 +2,12 @@
 
 use std::sync::Arc;
 
+use sync_aws::clients::Clients;
+use sync_aws::dynamodb::DynamoTickets;
+use sync_aws::sns::SnsAlerts;
 use sync_domain::ports::{Alerts, Tickets};
+
+use crate::settings::Settings;
 
 /// The ports, made once per cold start.
 #[derive(Clone)]
@@ -13,4 +18,15 @@ pub struct Deps {
     pub alerts: Arc<dyn Alerts>,
     /// How long a ticket is kept.
     pub ticket_days: u32,
+}
+
+impl Deps {
+    /// The function's dependencies on AWS. Nothing is asked of the network yet.
+    pub fn of_aws(settings: &Settings, clients: &Clients) -> Self {
+        Self {
+            tickets: Arc::new(DynamoTickets::new(clients.dynamodb(), &settings.ticket_table)),
+            alerts: Arc::new(SnsAlerts::new(clients.sns(), &settings.alert_topic_arn)),
+            ticket_days: settings.ticket_days.get(),
+        }
+    }
 }

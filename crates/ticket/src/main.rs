@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use lambda_runtime::LambdaEvent;
 use serde_json::value::RawValue;
+use sync_aws::clients::Clients;
 use sync_lambda::start;
 use ticket::deps::Deps;
 use ticket::settings::Settings;
@@ -11,7 +12,10 @@ use ticket::settings::Settings;
 fn main() -> ExitCode {
     start::function(
         "ticket",
-        |lookup| Ok(Deps::of_aws(&Settings::read(lookup)?)),
+        |lookup| {
+            let clients = Clients::from_env(|name| lookup.get(name));
+            Ok(Deps::of_aws(&Settings::read(lookup)?, &clients))
+        },
         async |deps: &Deps, event: LambdaEvent<Box<RawValue>>| {
             Ok(ticket::invoke(event.payload.get(), deps).await?)
         },

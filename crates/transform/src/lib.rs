@@ -1,1 +1,130 @@
-//! Placeholder.
+#![doc = include_str!("../README.md")]
+
+pub mod deps;
+pub mod settings;
+mod step;
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::Instant;
+
+use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
+use sync_domain::event::Event;
+use sync_domain::id::{Hop, ModelId, dedup_id};
+use sync_domain::outcome::{Outcome, Reason, Stage};
+use sync_domain::policy::{CompiledPolicy, Enrichment};
+use sync_domain::ports::{self, QueueEntry};
+use sync_lambda::batch::{self, Message, Plan};
+use sync_lambda::telemetry;
+
+use crate::deps::Deps;
+use crate::step::{Read, Step, Stopped};
+
+/// Transforms a batch of the Changes queue at `now` (seconds since 1970).
+pub async fn handle(event: SqsEvent, deps: &Deps, now: i64) -> Result<SqsBatchResponse, batch::Error> {
+    let started = Instant::now();
+    let report = batch::rounds_of(event, Plan::default(), async |messages| round(messages, deps, now).await).await?;
+    telemetry::batch_metrics(Stage::Transform, None, &report.outcomes, started.elapsed());
+    Ok(report.response)
+}
+
+/// One round: every message is read and transformed, what cannot go on is parked, the rest is published in as few calls as
+/// can be.
+async fn round(messages: &[&Message], deps: &Deps, now: i64) -> Vec<Outcome> {
+    let read: Vec<_> = messages.iter().map(|message| step::read(message, deps)).collect();
+    let unready = unready_models(&read, deps, now).await;
+    let mut outcomes = Vec::with_capacity(messages.len());
+    let mut onward = Onward::default();
+    let mut held_up = HashSet::new();
+    for (place, (message, read)) in messages.iter().zip(read).enumerate() {
+        let outcome = if held_up.contains(message.group.as_str()) {
+            Outcome::Retry(Reason::new("behind_failed", ""))
+        } else {
+            let step = read.and_then(|read| match unready.get(read.policy().model()) {
+                Some(reason) => Err(Stopped::without_keys(read, reason)),
+                None => step::transform(read, deps),
+            });
+            match step {
+                Ok(step) => {
+                    onward.take(place, step);
+                    Outcome::Published
+                }
+                Err(Stopped::Rejected(reason, about)) => deps.parker.park(message, reason, &about).await,
+                Err(Stopped::Retry(reason, about)) => {
+                    deps.parker.retry_or_park(message, deps.max_receives, reason, &about).await
+                }
+            }
+        };
+        if matches!(outcome, Outcome::Retry(_)) {
+            held_up.insert(message.group.as_str());
+        }
+        outcomes.push(outcome);
+    }
+    for (place, result) in onward.send(deps).await {
+        if let (Err(error), Some(outcome)) = (result, outcomes.get_mut(place)) {
+            tracing::warn!(error = %error, "an event was not taken");
+            *outcome = Outcome::Retry(Reason::new("publish_failed", error.code));
+        }
+    }
+    outcomes
+}
+
+/// Makes the keys of every model in the round ready; returns the models whose keys cannot be had now.
+async fn unready_models(
+    read: &[Result<Read<'_, '_>, Stopped>],
+    deps: &Deps,
+    now: i64,
+) -> BTreeMap<ModelId, Reason> {
+    let mut unready = BTreeMap::new();
+    let policies: BTreeMap<&ModelId, &CompiledPolicy> =
+        read.iter().flatten().map(|read| (read.policy().model(), read.policy())).collect();
+    for (model, policy) in policies {
+        if let Err(error) = deps.keyring.ready(policy, false, now).await {
+            tracing::warn!(error = %error, model = %model, "the keys cannot be had");
+            unready.insert(model.clone(), Reason::new("keys_unavailable", error.code));
+        }
+    }
+    unready
+}
+
+/// What goes on from a round: at once to the topic, or to the Enrichment queue.
+#[derive(Default)]
+struct Onward {
+    to_topic: Vec<Event>,
+    topic_places: Vec<usize>,
+    to_enrichment: Vec<QueueEntry>,
+    enrichment_places: Vec<usize>,
+}
+
+impl Onward {
+    fn take(&mut self, place: usize, step: Step) {
+        let enrich = match step.enrichment {
+            Enrichment::None => {
+                self.topic_places.push(place);
+                return self.to_topic.push(step.event);
+            }
+            Enrichment::Pass => "no",
+            Enrichment::LookUp => "yes",
+        };
+        self.enrichment_places.push(place);
+        self.to_enrichment.push(QueueEntry {
+            body: step.event.body().to_owned(),
+            group: step.event.rid().as_str().to_owned(),
+            dedup: dedup_id(step.event.id().as_str(), step.run.as_deref().map_or(Hop::First, Hop::Run)),
+            attributes: vec![("enrich".to_owned(), enrich.to_owned())],
+        });
+    }
+
+    /// Sends; one result per place. A record's model either enriches or not, so its order lies in one of the two.
+    async fn send(self, deps: &Deps) -> Vec<(usize, ports::Result<()>)> {
+        let published = match self.to_topic.is_empty() {
+            true => Vec::new(),
+            false => deps.topic.publish(&self.to_topic).await,
+        };
+        let queued = match self.to_enrichment.is_empty() {
+            true => Vec::new(),
+            false => deps.enrichment.send(self.to_enrichment).await,
+        };
+        let topic = self.topic_places.into_iter().zip(published);
+        topic.chain(self.enrichment_places.into_iter().zip(queued)).collect()
+    }
+}

@@ -4,9 +4,15 @@
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use anyhow::Result;
-use sync_tests::rig::{Progress, Rig};
+use sync_tests::ink::Ink;
+use sync_tests::judge::judge;
+use sync_tests::report::report;
+use sync_tests::rig::{Progress, Rig, stage};
+use sync_tests::run;
+use sync_tests::workload::{Size, workload};
 
 /// Prints each stage with its seconds.
 struct Lines;
@@ -43,7 +49,29 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> Result<bool> {
+    let start = Instant::now();
+    println!("Data Sync: a pushed change arrives at its targets, governed\n");
     let rig = Rig::start("demo", &Lines).await?;
-    println!("{:?}", rig.run.path());
-    Ok(true)
+    let day = workload(Size::default(), &Ink::Life)?;
+    let (pushed, oracle) = run::day(&rig, &day, &Lines).await?;
+    let mut wrong = pushed.differences.clone();
+    let judged = stage(&Lines, "compare with what must have arrived", async {
+        let judged = judge(&rig, &oracle).await?;
+        let note = if judged.is_empty() { "exactly right".to_owned() } else { format!("{} differences", judged.len()) };
+        Ok((judged, note))
+    })
+    .await?;
+    wrong.extend(judged);
+
+    print!("{}", report(&pushed, &oracle, &rig.loyalty, &rig.warehouse)?);
+    println!();
+    for difference in &wrong {
+        println!("WRONG  {difference}");
+    }
+    if wrong.is_empty() {
+        println!("Exactly what should have arrived did, in {:.0} s. Logs: {}", start.elapsed().as_secs_f64(), rig.run.path().display());
+    } else {
+        println!("{} things are wrong. Logs: {}", wrong.len(), rig.run.path().display());
+    }
+    Ok(wrong.is_empty())
 }

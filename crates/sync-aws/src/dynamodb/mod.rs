@@ -15,3 +15,6 @@ pub use tickets::DynamoTickets;
 
 /// The partition key of every table.
 const PK: &str = "pk";
+
+#[cfg(test)]
+mod tests;

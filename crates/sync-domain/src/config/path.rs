@@ -4,17 +4,17 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Part<'a> {
     pub(super) name: &'a str,
-    /// `[]` stands behind the name: the rest of the path is about each item.
-    pub(super) array: bool,
+    /// How often `[]` stands behind the name: the rest of the path is about each item.
+    pub(super) arrays: usize,
 }
 
 /// Splits a path; none if it has an empty part, or brackets other than `[]` behind a name.
 pub(super) fn split(path: &str) -> Option<Vec<Part<'_>>> {
     path.split('.')
         .map(|part| {
-            let (name, array) = part.strip_suffix("[]").map_or((part, false), |name| (name, true));
+            let name = part.trim_end_matches("[]");
             let plain = !name.is_empty() && !name.contains(['[', ']', '{', '}']);
-            plain.then_some(Part { name, array })
+            plain.then_some(Part { name, arrays: (part.len() - name.len()) / 2 })
         })
         .collect()
 }
@@ -50,9 +50,10 @@ mod tests {
 
     #[test]
     fn a_path_splits_at_dots_and_marks_arrays() {
-        let part = |name, array| Part { name, array };
-        assert_eq!(split("a"), Some(vec![part("a", false)]));
-        assert_eq!(split("a[].b"), Some(vec![part("a", true), part("b", false)]));
+        let part = |name, arrays| Part { name, arrays };
+        assert_eq!(split("a"), Some(vec![part("a", 0)]));
+        assert_eq!(split("a[].b"), Some(vec![part("a", 1), part("b", 0)]));
+        assert_eq!(split("m[][]"), Some(vec![part("m", 2)]));
         for bad in ["", ".", "a.", ".a", "a..b", "[]", "a[]b", "a[0]", "a{b}"] {
             assert_eq!(split(bad), None, "{bad}");
         }

@@ -62,6 +62,31 @@ impl Positions {
         path
     }
 
+    /// Splits a dotted path at the dots between the keys of the file: keys may hold dots themselves.
+    pub(super) fn split<'p>(&self, path: &'p str) -> Vec<&'p str> {
+        let mut parts = Vec::new();
+        let mut node = self.root.as_ref();
+        let mut rest = path;
+        loop {
+            let ends = rest.match_indices('.').map(|(end, _)| end).chain([rest.len()]);
+            let known = ends.rev().find_map(|end| {
+                let (name, behind) = rest.split_at_checked(end)?;
+                let (_, child) = node?.child(name)?;
+                Some((name, behind, child))
+            });
+            let Some((name, behind, child)) = known else {
+                parts.push(rest);
+                return parts;
+            };
+            parts.push(name);
+            node = Some(child);
+            match behind.strip_prefix('.') {
+                Some(behind) => rest = behind,
+                None => return parts,
+            }
+        }
+    }
+
     /// Whether the path ends in a key of a map, and the key stands exactly there.
     pub(super) fn starts_with_key(&self, path: &[String], at: Position) -> bool {
         let parts: Vec<&str> = path.iter().map(String::as_str).collect();
@@ -180,5 +205,34 @@ impl<'de> Deserialize<'de> for Node {
         }
 
         deserializer.deserialize_any(Any)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "attributes:\n  address.city: { as: city }\n  address: { as: x }\nlist: [a, b]\n";
+
+    #[test]
+    fn a_dotted_path_is_split_between_keys() {
+        let positions = Positions::of(TEXT);
+        assert_eq!(positions.split("attributes.address.city.as"), ["attributes", "address.city", "as"]);
+        assert_eq!(positions.split("attributes.address.as"), ["attributes", "address", "as"]);
+        assert_eq!(
+            positions.split("attributes.address.city.protect.mask"),
+            ["attributes", "address.city", "protect.mask"]
+        );
+        assert_eq!(positions.split("nowhere.at.all"), ["nowhere.at.all"]);
+    }
+
+    #[test]
+    fn what_is_not_there_is_found_where_it_would_be() {
+        let positions = Positions::of(TEXT);
+        assert_eq!(positions.find(&["attributes", "address.city", "as"]), Position { line: 2, column: 19 });
+        assert_eq!(positions.find(&["attributes", "address.city", "type"]), Position { line: 2, column: 3 });
+        assert_eq!(positions.find(&["list", "1"]), Position { line: 4, column: 11 });
+        assert_eq!(positions.find(&["nowhere"]), Position::START);
+        assert_eq!(Positions::of("a: [").find(&["a"]), Position::START);
     }
 }

@@ -22,6 +22,11 @@ impl Source {
     pub fn models(&self) -> &[ModelId] {
         self.push.as_ref().map_or(&[], |push| push.models.as_slice())
     }
+
+    /// What stands in front of every version of the source.
+    pub fn epoch(&self) -> u32 {
+        self.push.as_ref().map_or(0, |push| push.epoch)
+    }
 }
 
 /// How a source pushes: who it is, what it may write, how it counts.

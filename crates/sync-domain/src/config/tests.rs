@@ -260,7 +260,7 @@ fn a_value_in_the_wrong_place_is_never_shown() {
         ("models/customer.yaml", MODEL, "protect"),
     ] {
         let printed = error(path, &text.replacen(from, secret, 1));
-        assert!(!printed.contains(&secret[6..]), "{printed}");
+        assert!(!printed.contains("MfKQ9r8"), "{printed}");
     }
 }
 

@@ -63,6 +63,17 @@ impl Check<'_> {
         self.report.errors.push(Error::at(self.file, &self.positions, path, message));
     }
 
+    /// An error at a path whose parts may hold dots themselves.
+    fn error_at_dotted(&mut self, path: &str, message: impl Into<String>) {
+        let parts = self.positions.split(path);
+        self.error(&parts, message);
+    }
+
+    /// Whether this file has errors already.
+    fn found_errors(&self) -> bool {
+        self.report.errors.iter().any(|error| error.file == self.file.path)
+    }
+
     fn warning(&mut self, path: &[&str], message: impl Into<String>) {
         self.report.warnings.push(Error::at(self.file, &self.positions, path, message));
     }

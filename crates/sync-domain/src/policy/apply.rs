@@ -5,13 +5,13 @@ use std::borrow::Cow;
 use super::compute::plain_text;
 use super::scope::{INNER, Layout, Scope, Slot, Spans};
 use super::{Attribute, CompiledPolicy, Failure, PolicyKeys, Protected, Rule};
-use crate::change::{Change, Operation};
+use crate::change::{self, Change, Operation};
 use crate::config::{Missing, Type};
 use crate::id::RecordId;
 use crate::outcome::Reason;
 use crate::predicate::Record;
 use crate::protect::{self, Nonces};
-use crate::scan::{Kind, Scanner, Value, write_string};
+use crate::scan::{Kind, Limits, Scanner, Value, write_string};
 
 /// A change that has been through the policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,17 +33,83 @@ pub enum Enrichment {
     LookUp,
 }
 
+/// A change whose records have been picked apart by the policy of their model.
+#[derive(Debug, Clone)]
+pub struct Captured<'a, 'p> {
+    /// The change.
+    pub change: Change<'a>,
+    /// The policy of its model.
+    pub policy: &'p CompiledPolicy,
+    before: Option<Spans<'a>>,
+    after: Option<Spans<'a>>,
+}
+
+impl<'a, 'p> Captured<'a, 'p> {
+    /// Reads a message body in one pass: the records are picked apart as they are scanned. `find` gives the policy of a
+    /// model; without one the change alone comes back.
+    pub fn read(
+        body: &'a str,
+        limits: &Limits,
+        find: impl Fn(&str) -> Option<&'p CompiledPolicy>,
+    ) -> Result<Result<Self, Change<'a>>, change::Error> {
+        let mut policy = None;
+        let [mut before, mut after] = [None, None];
+        let change = Change::read_with(body, limits, |model, name, scanner| {
+            if policy.is_none() {
+                policy = find(model);
+            }
+            let Some(policy) = policy else { return scanner.value().map(|_| ()) };
+            let spans = policy.record.walk(scanner)?;
+            *(if name == "before" { &mut before } else { &mut after }) = Some(spans);
+            Ok(())
+        })?;
+        // The model may stand behind the records in a body that another hand wrote.
+        let Some(policy) = policy.or_else(|| find(&change.model)) else { return Ok(Err(change)) };
+        Ok(Ok(Self { before, after, ..Self::without_spans(change, policy) }))
+    }
+
+    /// A change read before.
+    pub fn of(change: Change<'a>, policy: &'p CompiledPolicy) -> Self {
+        Self::without_spans(change, policy)
+    }
+
+    fn without_spans(change: Change<'a>, policy: &'p CompiledPolicy) -> Self {
+        Self { change, policy, before: None, after: None }
+    }
+
+    fn spans<'s>(
+        &self,
+        record: Option<&'a str>,
+        picked: &'s Option<Spans<'a>>,
+    ) -> Result<Option<Cow<'s, Spans<'a>>>, Reason> {
+        match (record, picked) {
+            (None, _) => Ok(None),
+            (Some(_), Some(spans)) => {
+                self.policy.record.check(spans)?;
+                Ok(Some(Cow::Borrowed(spans)))
+            }
+            (Some(record), None) => Ok(Some(Cow::Owned(self.policy.record.pick(record)?))),
+        }
+    }
+
+    /// Applies the policy to the change of the record `rid`.
+    pub fn apply(&self, rid: &RecordId, keys: &mut PolicyKeys, nonces: &mut dyn Nonces) -> Result<Applied, Failure> {
+        let before = self.spans(self.change.before, &self.before)?;
+        let after = self.spans(self.change.after, &self.after)?;
+        self.policy.apply(&self.change, before.as_deref(), after.as_deref(), rid, keys, nonces)
+    }
+}
+
 impl CompiledPolicy {
-    /// Applies the policy to a change of the record `rid`.
-    pub fn apply(
+    fn apply(
         &self,
         change: &Change<'_>,
+        before: Option<&Spans<'_>>,
+        after: Option<&Spans<'_>>,
         rid: &RecordId,
         keys: &mut PolicyKeys,
         nonces: &mut dyn Nonces,
     ) -> Result<Applied, Failure> {
-        let before = change.before.map(|record| self.record.pick(record)).transpose().map_err(Reason::from)?;
-        let after = change.after.map(|record| self.record.pick(record)).transpose().map_err(Reason::from)?;
         let records = change.key.len() + change.before.map_or(0, str::len) + change.after.map_or(0, str::len);
         let mut data = String::with_capacity(records + 512);
         let mut protector = Protector { policy: self, keys, nonces, rid, fingerprints: String::new() };
@@ -51,20 +117,20 @@ impl CompiledPolicy {
         protector.write_key(change.key, &mut data)?;
         if self.before {
             data.push_str(",\"before\":");
-            protector.write_record(before.as_ref(), None, &mut data)?;
+            protector.write_record(before, None, &mut data)?;
         }
         data.push_str(",\"after\":");
-        protector.write_record(after.as_ref(), before.as_ref(), &mut data)?;
+        protector.write_record(after, before, &mut data)?;
         let fingerprints = std::mem::take(&mut protector.fingerprints);
-        let changed = match (change.operation, &before, &after) {
+        let changed = match (change.operation, before, after) {
             (Operation::Update, Some(before), Some(after)) => Some(self.changed(before, after)?),
             _ => None,
         };
         write_tail(changed.as_deref(), &fingerprints, &mut data);
-        let enrichment = match (&self.enrich, &after) {
+        let enrichment = match (&self.enrich, after) {
             (None, _) => Enrichment::None,
             (Some(enriching), Some(after)) => {
-                let view = View { policy: self, spans: after, before: before.as_ref() };
+                let view = View { policy: self, spans: after, before };
                 match enriching.when.as_ref().is_none_or(|when| when.holds(&view)) {
                     true => Enrichment::LookUp,
                     false => Enrichment::Pass,
@@ -98,7 +164,7 @@ impl CompiledPolicy {
     fn changed(&self, before: &Spans<'_>, after: &Spans<'_>) -> Result<Vec<String>, Failure> {
         let views = [before, after].map(|spans| View { policy: self, spans, before: None });
         let mut changed = Vec::new();
-        let slots = self.record.slots.iter().zip(before.iter().zip(after));
+        let slots = self.record.slots.iter().zip(before.values().iter().zip(after.values()));
         for (slot, (before, after)) in slots {
             match slot {
                 Slot::Value(index) if !self.same(*before, *after) => changed.push(*index),
@@ -185,14 +251,12 @@ impl View<'_, '_> {
 
 impl Record for View<'_, '_> {
     fn value(&self, attribute: usize) -> Value<'_> {
-        let span = self.slot(attribute).and_then(|slot| self.spans.get(slot).copied());
-        span.flatten().unwrap_or(Value::NULL)
+        self.slot(attribute).and_then(|slot| self.spans.get(slot)).unwrap_or(Value::NULL)
     }
 
     fn changed(&self, attribute: usize) -> Option<bool> {
         let slot = self.slot(attribute)?;
-        let before = self.before?.get(slot).copied().flatten();
-        Some(!self.policy.same(before, self.spans.get(slot).copied().flatten()))
+        Some(!self.policy.same(self.before?.get(slot), self.spans.get(slot)))
     }
 }
 
@@ -269,7 +333,7 @@ impl Protector<'_, '_> {
                 Ok(true)
             }
             Layout::Slot(slot) => {
-                let value = spans.get(*slot).copied().flatten();
+                let value = spans.get(*slot);
                 match scope.slots.get(*slot) {
                     Some(Slot::Value(index)) => self.write_attribute(*index, value, out),
                     Some(Slot::Array(path, elements)) => self.write_array(path, elements, value, out),
@@ -332,7 +396,8 @@ impl Protector<'_, '_> {
             if at > 0 {
                 out.push(',');
             }
-            let spans = elements.walk(scanner).map_err(|error| Failed(Reason::from(error).into()))?;
+            let spans = elements.walk(scanner)?;
+            elements.check(&spans).map_err(|error| Failed(Reason::from(error).into()))?;
             if !self.write_layout(elements, &elements.output, &spans, None, out).map_err(Failed)? {
                 out.push_str("{}");
             }

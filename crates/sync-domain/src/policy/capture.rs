@@ -40,7 +40,7 @@ impl CompiledPolicy {
         let mut out = String::from("{");
         for index in &self.key {
             let Some(attribute) = self.attributes.get(*index) else { continue };
-            let span = attribute.slot.and_then(|slot| spans.get(slot).copied().flatten());
+            let span = attribute.slot.and_then(|slot| spans.get(slot));
             let value = span.ok_or_else(|| Reason::new("key_missing_in_record", attribute.path.as_str()))?;
             if out.len() > 1 {
                 out.push(',');
@@ -58,7 +58,7 @@ impl CompiledPolicy {
         let attribute = self.attributes.get(self.subject?)?;
         let of_record = |record: Option<&str>| {
             let spans = self.record.pick(record?).ok()?;
-            let value = attribute.slot.and_then(|slot| spans.get(slot).copied().flatten())?;
+            let value = attribute.slot.and_then(|slot| spans.get(slot))?;
             (!value.is_null()).then(|| canonical(value))
         };
         let of_key = || {
@@ -90,7 +90,7 @@ impl CompiledPolicy {
             (Slot::Array(_, elements), Some(array)) if array.kind == Kind::Array => self.array_bound(elements, array.raw),
             (Slot::Array(..), span) => span.map_or(4, |value| value.raw.len()),
         };
-        scope.slots.iter().zip(spans).map(slot).sum()
+        scope.slots.iter().zip(spans.values()).map(slot).sum()
     }
 
     fn array_bound(&self, elements: &Scope, array: &str) -> usize {
@@ -99,6 +99,7 @@ impl CompiledPolicy {
         let walked = Scanner::new(array, &INNER).map_err(WalkError::from).and_then(|mut scanner| {
             scanner.array(|scanner, _| {
                 let spans = elements.walk(scanner)?;
+                elements.check(&spans)?;
                 bound += names + self.bound_of(elements, &spans);
                 Ok::<_, WalkError>(())
             })
@@ -215,7 +216,7 @@ fn write_listed(scope: &Scope, layout: &Layout, spans: &Spans<'_>, out: &mut Str
             Ok(true)
         }
         Layout::Slot(slot) => {
-            let value = spans.get(*slot).copied().flatten();
+            let value = spans.get(*slot);
             scope.slots.get(*slot).map_or(Ok(false), |slot| write_slot(slot, value, out))
         }
         Layout::Computed(_) | Layout::Later => Ok(false),
@@ -233,6 +234,7 @@ fn write_slot(slot: &Slot, value: Option<Value<'_>>, out: &mut String) -> Result
                     out.push(',');
                 }
                 let spans = elements.walk(scanner)?;
+                elements.check(&spans)?;
                 match write_listed(elements, &elements.input, &spans, out) {
                     Ok(true) => Ok(()),
                     Ok(false) => {

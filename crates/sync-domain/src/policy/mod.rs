@@ -13,7 +13,7 @@ mod scope;
 
 use std::sync::Arc;
 
-pub use self::apply::{Applied, Enrichment};
+pub use self::apply::{Applied, Captured, Enrichment};
 pub use self::keys::PolicyKeys;
 use self::compute::Recipe;
 use self::path::Step;
@@ -95,7 +95,7 @@ struct Enriching {
 
 /// Data that has been through the policy: the only thing that an event is made of.
 ///
-/// There is no way to make one but [`CompiledPolicy::apply`] and what follows from an event already published.
+/// There is no way to make one but [`Captured::apply`] and what follows from an event already published.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Protected {
     data: String,
@@ -113,6 +113,10 @@ impl Protected {
     /// The changed attributes by their names in the event; none = not known.
     pub fn changed(&self) -> Option<&[String]> {
         self.changed.as_deref()
+    }
+
+    pub(crate) fn into_changed(self) -> Option<Vec<String>> {
+        self.changed
     }
 
     /// The schema's number.

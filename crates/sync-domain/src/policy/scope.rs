@@ -7,13 +7,30 @@ use std::collections::BTreeMap;
 
 use super::path::Step;
 use crate::outcome::Reason;
-use crate::scan::{self, Kind, Limits, Scanner, Value, write_string};
+use crate::scan::{self, Kind, Limits, Scanner, Value, name_print, write_string};
 
 /// Bounds inside a record: whoever captured it has checked it, and the scanner still refuses what is not JSON.
 pub(super) const INNER: Limits = Limits { bytes: 1 << 20, depth: 64, items: 500_000, string: 1 << 20, names: 10_000 };
 
 /// The spans of a scope's slots in one record.
-pub(super) type Spans<'a> = Vec<Option<Value<'a>>>;
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Spans<'a> {
+    values: Vec<Option<Value<'a>>>,
+    /// The node at which something else than an object stands.
+    misshapen: Option<usize>,
+}
+
+impl<'a> Spans<'a> {
+    /// The value of a slot; none if the record lacks it.
+    pub(super) fn get(&self, slot: usize) -> Option<Value<'a>> {
+        self.values.get(slot).copied().flatten()
+    }
+
+    /// All values, in the order of the slots.
+    pub(super) fn values(&self) -> &[Option<Value<'a>>] {
+        &self.values
+    }
+}
 
 /// One level of arrays.
 #[derive(Debug, Clone)]
@@ -32,7 +49,7 @@ pub(super) struct Scope {
 struct Node {
     name: String,
     path: String,
-    children: Vec<usize>,
+    children: Vec<(u64, usize)>,
     slot: Option<usize>,
 }
 
@@ -113,9 +130,10 @@ impl Scope {
         insert(&mut self.output, output, layout).map_err(|message| (path.to_owned(), message))
     }
 
-    /// Picks the slots of the next value of the scanner.
-    pub(super) fn walk<'a>(&self, scanner: &mut Scanner<'a>) -> Result<Spans<'a>, WalkError> {
-        let mut spans = vec![None; self.slots.len()];
+    /// Picks the slots of the next value of the scanner. A record of another shape is read to its end all the same;
+    /// [`Scope::check`] tells.
+    pub(super) fn walk<'a>(&self, scanner: &mut Scanner<'a>) -> scan::Result<Spans<'a>> {
+        let mut spans = Spans { values: vec![None; self.slots.len()], misshapen: None };
         self.walk_node(scanner, 0, &mut spans)?;
         Ok(spans)
     }
@@ -125,31 +143,39 @@ impl Scope {
         let mut scanner = Scanner::new(record, &INNER)?;
         let spans = self.walk(&mut scanner)?;
         scanner.end()?;
+        self.check(&spans)?;
         Ok(spans)
     }
 
-    fn walk_node<'a>(
-        &self,
-        scanner: &mut Scanner<'a>,
-        at: usize,
-        spans: &mut [Option<Value<'a>>],
-    ) -> Result<(), WalkError> {
+    /// Whether the record had the shape of the scope.
+    pub(super) fn check(&self, spans: &Spans<'_>) -> Result<(), WalkError> {
+        match spans.misshapen.and_then(|node| self.nodes.get(node)) {
+            Some(node) => Err(WalkError::Shape(node.path.clone())),
+            None => Ok(()),
+        }
+    }
+
+    fn walk_node<'a>(&self, scanner: &mut Scanner<'a>, at: usize, spans: &mut Spans<'a>) -> scan::Result<()> {
         let Some(node) = self.nodes.get(at) else { return Ok(()) };
-        if let Some(span) = node.slot.and_then(|slot| spans.get_mut(slot)) {
+        if let Some(span) = node.slot.and_then(|slot| spans.values.get_mut(slot)) {
             *span = Some(scanner.value()?);
             return Ok(());
         }
-        match scanner.peek()? {
-            Kind::Object => scanner.object(|scanner, name| {
-                let is_named = |child: &&usize| self.nodes.get(**child).is_some_and(|node| node.name == *name);
+        if scanner.peek()? == Kind::Object {
+            return scanner.members(|scanner, name, print| {
+                let is_named = |(known, child): &&(u64, usize)| {
+                    *known == print && self.nodes.get(*child).is_some_and(|node| node.name == *name)
+                };
                 match node.children.iter().find(is_named) {
-                    Some(child) => self.walk_node(scanner, *child, spans),
-                    None => Ok(drop(scanner.value()?)),
+                    Some((_, child)) => self.walk_node(scanner, *child, spans),
+                    None => scanner.value().map(|_| ()),
                 }
-            }),
-            Kind::Null => Ok(drop(scanner.value()?)),
-            _ => Err(WalkError::Shape(node.path.clone())),
+            });
         }
+        if !scanner.value()?.is_null() {
+            spans.misshapen = spans.misshapen.or(Some(at));
+        }
+        Ok(())
     }
 
     fn add_slot(&mut self, slot: Slot) -> usize {
@@ -180,12 +206,12 @@ impl Scope {
             return Err(listed_inside());
         }
         let path = if node.path.is_empty() { name.clone() } else { format!("{}.{name}", node.path) };
-        let known = node.children.iter().find(|child| self.nodes.get(**child).is_some_and(|n| n.name == *name));
-        if let Some(child) = known {
+        let known = node.children.iter().find(|(_, child)| self.nodes.get(*child).is_some_and(|n| n.name == *name));
+        if let Some((_, child)) = known {
             return Ok(*child);
         }
         if let Some(node) = self.nodes.get_mut(at) {
-            node.children.push(next);
+            node.children.push((name_print(name.as_bytes()), next));
         }
         self.nodes.push(Node { name: name.clone(), path, children: Vec::new(), slot: None });
         Ok(next)

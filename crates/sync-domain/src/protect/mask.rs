@@ -13,13 +13,29 @@ pub fn mask(text: &str, rule: &Mask) -> String {
     if let Some(fixed) = &rule.text {
         return fixed.clone();
     }
-    let length = text.graphemes(true).count();
-    if rule.keep_first + rule.keep_last >= length {
-        return HIDDEN.to_owned();
+    let (first, last) = match text.is_ascii() && !text.contains('\r') {
+        // Each character of such a text is one grapheme cluster of one byte.
+        true => (Some(rule.keep_first), text.len().checked_sub(rule.keep_last)),
+        false => (end_of_first(text, rule.keep_first), start_of_last(text, rule.keep_last)),
+    };
+    match (first, last) {
+        (Some(first), Some(last)) if first < last => {
+            let kept = [text.get(..first), text.get(last..)].map(Option::unwrap_or_default);
+            kept.join(HIDDEN)
+        }
+        _ => HIDDEN.to_owned(),
     }
-    let first: String = text.graphemes(true).take(rule.keep_first).collect();
-    let last: String = text.graphemes(true).skip(length - rule.keep_last).collect();
-    format!("{first}{HIDDEN}{last}")
+}
+
+/// Where the first `count` characters end; none if there are not as many.
+fn end_of_first(text: &str, count: usize) -> Option<usize> {
+    text.grapheme_indices(true).map(|(start, _)| start).chain([text.len()]).nth(count)
+}
+
+/// Where the last `count` characters start; none if there are not as many.
+fn start_of_last(text: &str, count: usize) -> Option<usize> {
+    let starts = text.grapheme_indices(true).rev().map(|(start, _)| start);
+    std::iter::once(text.len()).chain(starts).nth(count)
 }
 
 #[cfg(test)]

@@ -6,10 +6,8 @@
 
 use std::borrow::Cow;
 
-use aws_lc_rs::hmac;
-
 use super::base64url;
-use super::hash::{expand, hmac_key};
+use super::hash::{MacKey, expand, mac_key};
 use crate::ports::KeyBytes;
 use crate::scan::{Kind, Value};
 
@@ -32,8 +30,8 @@ impl TokenHasher {
     pub fn attribute(&self, model: &str, attribute: &str) -> TokenKey {
         TokenKey {
             prefix: format!("dst1.{}.", self.key_id),
-            tokens: hmac_key(&self.root, &["token", model, attribute]),
-            fingerprints: hmac_key(&self.root, &["fingerprint", model, attribute]),
+            tokens: mac_key(&self.root, &["token", model, attribute]),
+            fingerprints: mac_key(&self.root, &["fingerprint", model, attribute]),
         }
     }
 }
@@ -42,8 +40,8 @@ impl TokenHasher {
 #[derive(Debug)]
 pub struct TokenKey {
     prefix: String,
-    tokens: hmac::Key,
-    fingerprints: hmac::Key,
+    tokens: MacKey,
+    fingerprints: MacKey,
 }
 
 impl TokenKey {
@@ -59,21 +57,18 @@ impl TokenKey {
 
     /// What a sealed value is recognised by where its ciphertext differs each time: 22 characters.
     pub fn fingerprint(&self, value: Value<'_>) -> String {
-        base64url(sign(&self.fingerprints, value).as_ref().get(..16).unwrap_or_default())
+        base64url(sign(&self.fingerprints, value).get(..16).unwrap_or_default())
     }
 }
 
-fn sign(key: &hmac::Key, value: Value<'_>) -> hmac::Tag {
+fn sign(key: &MacKey, value: Value<'_>) -> [u8; 32] {
     let (tag, content) = match value.kind {
         Kind::String => (b"s", value.text().unwrap_or(Cow::Borrowed(""))),
         Kind::Number => (b"n", Cow::Borrowed(value.raw)),
         Kind::Boolean => (b"b", Cow::Borrowed(value.raw)),
         Kind::Null | Kind::Object | Kind::Array => (b"j", Cow::Borrowed(value.raw)),
     };
-    let mut context = hmac::Context::with_key(key);
-    context.update(tag);
-    context.update(content.as_bytes());
-    context.sign()
+    key.sign_parts(&[tag, content.as_bytes()])
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use crate::config::{
     Attribute, Class, Compute, ConcatPart, Enrich, HttpLookup, Mask, Model, Protect, SyncConfig, TableLookup,
     Type,
 };
+use crate::policy::CompiledPolicy;
 use crate::predicate::Predicate;
 
 pub(super) fn check(model: &Model, config: &SyncConfig, check: &mut Check<'_>) {
@@ -99,7 +100,15 @@ fn check_key(model: &Model, check: &mut Check<'_>) {
 }
 
 fn check_subject(model: &Model, check: &mut Check<'_>) {
-    let Some(subject) = &model.subject else { return };
+    let Some(subject) = &model.subject else {
+        if model.attributes.values().any(|attribute| attribute.class >= Class::Personal) {
+            check.warning(
+                &["attributes"],
+                "hold personal data, but nothing says whose; name the attribute of the person as subject",
+            );
+        }
+        return;
+    };
     let Some(attribute) = model.attributes.get(subject) else {
         check.error(&["subject"], format!("{subject} is not listed; add it to attributes"));
         return;
@@ -148,10 +157,7 @@ fn check_protection(name: &str, attribute: &Attribute, check: &mut Check<'_>) {
             );
         }
         (Class::Sensitive, Some(Protect::None)) => {
-            check.error(
-                &at,
-                "is none, but the attribute is sensitive; use tokenize, encrypt, redact or { mask: … }",
-            );
+            check.warning(&at, "is sensitive and left clear; protect it unless somebody decided so");
         }
         (Class::Personal, None) if attribute.compute.is_none() => {
             check.warning(&here, "is personal and left clear; say protect: none if somebody decided so");
@@ -305,7 +311,7 @@ fn meet(one: &[Part<'_>], other: &[Part<'_>]) -> bool {
         if a.name != b.name {
             return false;
         }
-        if a.array != b.array {
+        if a.arrays != b.arrays {
             return true;
         }
     }
@@ -318,9 +324,7 @@ fn array_names<'a>(parts: &[Part<'a>]) -> Vec<Vec<&'a str>> {
     let mut arrays = Vec::new();
     for part in parts {
         names.push(part.name);
-        if part.array {
-            arrays.push(names.clone());
-        }
+        arrays.extend(std::iter::repeat_n(names.clone(), part.arrays));
     }
     arrays
 }
@@ -453,8 +457,15 @@ fn check_set<'a>(
     }
 }
 
-/// What only the compiler of the policy sees.
-fn check_policy(_model: &Model, _check: &mut Check<'_>) {}
+/// What only the compiler of the policy sees, once the rest is right.
+fn check_policy(model: &Model, check: &mut Check<'_>) {
+    if check.found_errors() {
+        return;
+    }
+    for error in CompiledPolicy::compile(model, "").err().unwrap_or_default() {
+        check.error_at_dotted(&error.path, error.message);
+    }
+}
 
 fn class_name(class: Class) -> &'static str {
     match class {

@@ -39,6 +39,11 @@ pub(super) fn check_url(url: &Url, path: &[&str], check: &mut Check<'_>) {
     if url.host().is_none() {
         check.error(path, "the address has no host; write https://host/path");
     }
+    let credential =
+        |name: &str| ["key", "token", "secret", "password", "sig"].iter().any(|word| name.contains(word));
+    if url.query_pairs().any(|(name, _)| credential(&name.to_ascii_lowercase())) {
+        check.warning(path, "the address seems to hold a secret in its query, where logs and proxies see it; send it as a header with api_key");
+    }
     match url.scheme() {
         "https" => {}
         "http" if is_loopback(url) => {

@@ -9,6 +9,7 @@ use crate::change::Operation;
 use crate::config::filter::{FilterPolicy, MAX_COMBINATIONS};
 use crate::config::path;
 use crate::config::{AttributeChoice, Auth, Endpoint, Model, Subscription, SyncConfig, Target, Type};
+use crate::delivery::{CompiledTarget, Error};
 
 pub(super) fn check(target: &Target, config: &SyncConfig, check: &mut Check<'_>) {
     if target.subscribe.is_empty() {
@@ -35,6 +36,7 @@ pub(super) fn check(target: &Target, config: &SyncConfig, check: &mut Check<'_>)
     }
     check_endpoint(&target.endpoint, &models, check);
     check_filter(target, check);
+    check_compiled(target, check);
 }
 
 fn check_subscription(entry: &Subscription, model: &Model, index: &str, check: &mut Check<'_>) {
@@ -134,7 +136,7 @@ fn check_endpoint(endpoint: &Endpoint, models: &[&Model], check: &mut Check<'_>)
         Auth::None => check
             .warning(&["endpoint", "auth"], "is none: the target cannot tell our deliveries from others'"),
         Auth::StandardWebhooks(secret) => {
-            check_secret(secret, &["endpoint", "auth", "standard_webhooks"], check)
+            check_secret(secret, &["endpoint", "auth", "standard_webhooks"], check);
         }
         Auth::ApiKey { header, secret } => {
             check_header(header, &["endpoint", "auth", "api_key", "header"], check);
@@ -189,5 +191,17 @@ fn check_filter(target: &Target, check: &mut Check<'_>) {
         check.error(&["subscribe"], format!("makes a filter policy of {combinations} combinations; SNS takes {MAX_COMBINATIONS}: split the target in two"));
     } else if policy.widened {
         check.warning(&["subscribe"], format!("names too many attributes in when_changed for SNS ({MAX_COMBINATIONS} combinations): the topic sends every update and the target's function filters"));
+    }
+}
+
+/// What only the form that `deliver` runs sees, once the rest is right.
+fn check_compiled(target: &Target, check: &mut Check<'_>) {
+    if check.found_errors() {
+        return;
+    }
+    match CompiledTarget::compile(target.clone()) {
+        Ok(_) => {}
+        Err(Error::Mapping(error)) => check.error(&["attributes"], error.to_string()),
+        Err(Error::Request(error)) => check.error(&["endpoint", "operations"], error.to_string()),
     }
 }

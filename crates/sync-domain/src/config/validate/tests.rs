@@ -232,6 +232,14 @@ fn a_subject_is_one_listed_scalar() {
 }
 
 #[test]
+fn personal_data_without_a_subject_is_a_warning() {
+    let report = validate(&files(&MODEL.replace("subject: id\n", ""), SOURCE, TARGET));
+    assert!(report.errors.is_empty());
+    let expected = "models/customer.yaml:3:1: attributes: hold personal data, but nothing says whose";
+    assert!(print(&report.warnings)[0].starts_with(expected), "{:?}", report.warnings);
+}
+
+#[test]
 fn what_is_sensitive_says_how_it_is_protected() {
     let rule = "class: personal, type: string, protect: tokenize";
     refuses(
@@ -240,11 +248,13 @@ fn what_is_sensitive_says_how_it_is_protected() {
         "class: sensitive",
         "models/customer.yaml:6:3: attributes.email: is sensitive; say how",
     );
-    refuses(
-        MODEL,
-        rule,
-        "class: sensitive, protect: none",
-        "models/customer.yaml:6:30: attributes.email.protect: is none, but",
+    let report = validate(&files(&MODEL.replace(rule, "class: sensitive, protect: none"), SOURCE, TARGET));
+    assert!(report.errors.is_empty());
+    assert_eq!(
+        print(&report.warnings),
+        [
+            "models/customer.yaml:6:30: attributes.email.protect: is sensitive and left clear; protect it unless somebody decided so"
+        ]
     );
     accepts(MODEL, rule, "class: sensitive, protect: encrypt");
 }
@@ -373,6 +383,16 @@ fn two_attributes_never_meet_in_the_event() {
         kind,
         "contacts[].kind: { class: internal }\n  others[].x: { class: internal, as: 'contacts[].x' }",
         "models/customer.yaml:11:34: attributes.others[].x.as: would put the items of two arrays into one",
+    );
+}
+
+#[test]
+fn what_only_the_compiled_policy_refuses_has_its_place_too() {
+    refuses(
+        MODEL,
+        "  segment: { class: internal }\n",
+        "  segment: { class: internal }\n  prefs.colour: { class: internal, as: colour }\n",
+        "models/customer.yaml:13:3: attributes.prefs.colour: an attribute and another one inside it are both listed",
     );
 }
 
@@ -627,6 +647,17 @@ fn an_endpoint_is_reached_by_https_without_secrets_in_its_address() {
         assert!(!print(&errors).concat().contains("hunter2"));
     }
     accepts(TARGET, url, "https://loyalty.example.com:8443/hooks\n  ports: [8443]");
+    let report = validate(&files(
+        MODEL,
+        SOURCE,
+        &TARGET.replace(url, "https://loyalty.example.com/in?api_key=hunter2"),
+    ));
+    assert!(report.errors.is_empty());
+    let warnings = print(&report.warnings).concat();
+    assert!(
+        warnings.starts_with("targets/loyalty.yaml:7:3: endpoint.url: the address seems to hold a secret")
+    );
+    assert!(!warnings.contains("hunter2"));
     for local in ["http://127.0.0.1:9000/", "http://localhost:9000/", "\"http://[::1]:9000/\""] {
         let report = validate(&files(MODEL, SOURCE, &TARGET.replace(url, local)));
         assert!(report.errors.is_empty(), "{:?}", report.errors);

@@ -1,0 +1,108 @@
+//! What the function needs of the outside.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use sync_aws::clients::Clients;
+use sync_aws::dynamodb::DynamoLedger;
+use sync_aws::eventbridge::EventBridgeBus;
+use sync_aws::kms::KmsKeys;
+use sync_aws::secrets::SecretsManager;
+use sync_aws::sqs::{SqsInbox, SqsQueue};
+use sync_domain::delivery::CompiledTarget;
+use sync_domain::outcome::Stage;
+use sync_domain::ports::{HashKey, Inbox, KeyService, Ledger, Result, Secrets};
+use sync_domain::protect::LedgerHasher;
+use sync_http::{Client, Guard};
+use sync_lambda::park::Parker;
+use sync_lambda::settings::Lookup;
+use sync_lambda::start;
+
+use crate::pace::Pace;
+use crate::settings::{self, Settings};
+
+/// What stays from one invocation to the next.
+pub struct Deps {
+    /// The target.
+    pub target: CompiledTarget,
+    /// What it has.
+    pub ledger: Arc<dyn Ledger>,
+    /// Makes the ledger's hash key.
+    pub keys: Arc<dyn KeyService>,
+    /// The target's secret.
+    pub secrets: Arc<dyn Secrets>,
+    /// The queue that the messages come from.
+    pub inbox: Arc<dyn Inbox>,
+    /// Takes what cannot go on.
+    pub parker: Parker,
+    /// Sends.
+    pub http: Client,
+    /// The receive that parks.
+    pub max_receives: u32,
+    /// Keeps to the target's rate.
+    pub pace: Pace,
+    /// Seconds since 1970.
+    pub now: fn() -> i64,
+    /// An evenly distributed number.
+    pub random: fn() -> u64,
+    /// Whether the target's trouble has been reported and not ended since.
+    pub troubled: AtomicBool,
+    /// The ledger's hash key, once it is there.
+    pub hasher: OnceLock<LedgerHasher>,
+}
+
+impl Deps {
+    /// The real ones. Nothing is read from the network here.
+    pub fn from_env(lookup: &dyn Lookup) -> std::result::Result<Self, start::Error> {
+        let settings = Settings::read(lookup)?;
+        let target = settings::target(lookup, &settings.target)?;
+        let clients = Clients::from_env(|name| lookup.get(name));
+        let sqs = clients.sqs();
+        let dead_letters = Arc::new(SqsQueue::new(sqs.clone(), settings.dead_letter_queue_url));
+        let bus = Arc::new(EventBridgeBus::new(clients.eventbridge(), settings.failure_bus));
+        let keys = KmsKeys::new(clients.kms()).with_hash_key(HashKey::Ledger, settings.ledger_key_arn);
+        Ok(Self {
+            ledger: Arc::new(DynamoLedger::new(clients.dynamodb(), settings.ledger_table)),
+            keys: Arc::new(keys),
+            secrets: Arc::new(SecretsManager::new(clients.secrets_manager())),
+            inbox: Arc::new(SqsInbox::new(sqs, settings.queue_url)),
+            parker: Parker::new(Stage::Deliver, dead_letters, bus).with_target(settings.target),
+            http: Client::new(guard(&target, settings.allow_loopback)),
+            max_receives: settings.max_receives,
+            pace: Pace::new(target.target().endpoint.rate),
+            now,
+            random,
+            troubled: AtomicBool::new(false),
+            hasher: OnceLock::new(),
+            target,
+        })
+    }
+
+    /// The ledger's hash key; asked of the key service once.
+    pub async fn hasher(&self) -> Result<&LedgerHasher> {
+        if let Some(hasher) = self.hasher.get() {
+            return Ok(hasher);
+        }
+        let root = self.keys.hash_root(HashKey::Ledger, 1).await?;
+        Ok(self.hasher.get_or_init(|| LedgerHasher::new(&root)))
+    }
+}
+
+/// The guard for a target's addresses.
+pub fn guard(target: &CompiledTarget, allow_loopback: bool) -> Guard {
+    let endpoint = &target.target().endpoint;
+    Guard { allow_loopback, allow_networks: endpoint.allow_networks.clone(), ports: endpoint.ports.clone() }
+}
+
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+fn random() -> u64 {
+    let mut bytes = [0; 8];
+    // Without random bytes every wait is the shortest; that hurts nobody's secrets.
+    let _ = aws_lc_rs::rand::fill(&mut bytes);
+    u64::from_le_bytes(bytes)
+}

@@ -1,0 +1,293 @@
+//! One record: filter, ledger, send, mark.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use sync_domain::change::Operation;
+use sync_domain::delivery::backoff::backoff;
+use sync_domain::delivery::digest::{Content, digest};
+use sync_domain::delivery::filter::{Facts, NOT_CHANGED, Verdict, filter};
+use sync_domain::delivery::ledger::{Arrival, Decision, accepted, decide, outrun};
+use sync_domain::event::{self, ReceivedEvent};
+use sync_domain::outcome::{Outcome, Reason};
+use sync_domain::ports::{self, LedgerRow};
+use sync_domain::protect::LedgerHasher;
+use sync_lambda::batch::{Message, Turn};
+use sync_lambda::deadline::Deadline;
+use sync_lambda::park::About;
+
+use crate::deps::Deps;
+use crate::send::{Delivery, Sent, send};
+
+/// When a target that is misconfigured or paused is looked at again.
+const TROUBLE_DELAY: Duration = Duration::from_secs(300);
+
+/// What the ledger says of the records of a batch, by their row keys; kept up to date as the batch is worked.
+pub(crate) type Rows = HashMap<String, ports::Result<Option<LedgerRow>>>;
+
+/// The work on one batch.
+pub(crate) struct Work<'a> {
+    pub(crate) deps: &'a Deps,
+    pub(crate) deadline: Deadline,
+    /// The hash key, or why it is not there.
+    pub(crate) hasher: Result<&'a LedgerHasher, Reason>,
+    pub(crate) rows: Mutex<Rows>,
+    /// Why nothing more is sent in this batch.
+    pub(crate) trouble: Mutex<Option<Reason>>,
+}
+
+/// Whether the target gets an event, by what the event says alone.
+pub(crate) fn verdict(deps: &Deps, event: &ReceivedEvent<'_>) -> Verdict {
+    let envelope = &event.envelope;
+    let facts = Facts {
+        model: envelope.model.as_str(),
+        operation: envelope.operation,
+        changed: event.changed.as_deref(),
+        only: envelope.only.as_deref(),
+    };
+    filter(deps.target.target(), &facts)
+}
+
+impl Work<'_> {
+    /// Works a message to its outcome.
+    pub(crate) async fn work(&self, turn: Turn<'_>) -> Outcome {
+        let message = turn.message;
+        let outcome = match ReceivedEvent::read(&message.body) {
+            Ok(event) => {
+                let outcome = self.event(turn, &event).await;
+                log(message, Some(&event), &outcome);
+                outcome
+            }
+            Err(error) => {
+                let reason = Reason::new("unreadable_event", place_of(&error));
+                let outcome = self.deps.parker.park(message, reason, &About::default()).await;
+                log(message, None, &outcome);
+                outcome
+            }
+        };
+        outcome
+    }
+
+    async fn event(&self, turn: Turn<'_>, event: &ReceivedEvent<'_>) -> Outcome {
+        let (subscription, only_if_unknown) = match verdict(self.deps, event) {
+            Verdict::Drop(code) => return Outcome::Filtered(code),
+            Verdict::Send(subscription) => (subscription, false),
+            Verdict::SendIfUnknown(subscription) => (subscription, true),
+        };
+        let Some(mapping) = self.deps.target.mapping(subscription) else {
+            return Outcome::Filtered("model");
+        };
+        let hasher = match &self.hasher {
+            Ok(hasher) => *hasher,
+            Err(reason) => return self.later(turn, event, reason.clone(), None).await,
+        };
+        let envelope = &event.envelope;
+        let row_key = hasher.row_key(self.deps.target.target().target.as_str(), &envelope.rid);
+        let row = match self.row(&row_key) {
+            Ok(row) => row,
+            Err(reason) => return self.later(turn, event, reason, None).await,
+        };
+        if only_if_unknown && row.as_ref().is_some_and(|row| !row.deleted) {
+            return Outcome::Filtered(NOT_CHANGED);
+        }
+        let record = event.after.filter(|_| envelope.operation != Operation::Delete);
+        let digest = match record {
+            Some(record) => {
+                let target = &self.deps.target.target().target;
+                let content = Content { target, rid: &envelope.rid, key: event.key, record, mapping };
+                match digest(hasher, &content, |text| event.fingerprint(text)) {
+                    Ok(digest) => Some(digest),
+                    Err(error) => {
+                        return self.park(turn, event, unreadable(format!("byte {}", error.offset))).await;
+                    }
+                }
+            }
+            None if envelope.operation == Operation::Delete => None,
+            None => return self.park(turn, event, unreadable("data.after")).await,
+        };
+        let force = envelope.run.is_some();
+        let arrival = Arrival { version: envelope.version, digest: digest.as_deref(), force };
+        let effect = match decide(row.as_ref(), &arrival) {
+            Decision::Stale => return Outcome::Stale,
+            Decision::Conflict => {
+                return self.park(turn, event, Reason::new("version_conflict", "sequence")).await;
+            }
+            Decision::Unchanged => {
+                // At the same version the row says all already, or knows better.
+                let news = row.as_ref().is_none_or(|row| row.version < arrival.version);
+                let tries = row.map_or(0, |row| row.tries);
+                if news && !self.mark(&row_key, accepted(&arrival, event.key, tries, (self.deps.now)())).await
+                {
+                    return self.later(turn, event, ledger_away(), None).await;
+                }
+                return Outcome::Unchanged;
+            }
+            Decision::Send(effect) => effect,
+        };
+        if let Some(reason) = self.trouble() {
+            return self.later(turn, event, reason, Some(TROUBLE_DELAY)).await;
+        }
+        let delivery = Delivery { event, body: &turn.message.body, mapping, effect };
+        let sent = send(self.deps, self.deadline, &delivery).await;
+        let (row, outcome) = match sent {
+            Sent::Later(reason, asked) => return self.later(turn, event, reason, asked).await,
+            Sent::Refused(reason) => return self.park(turn, event, reason).await,
+            Sent::Trouble(reason) => return self.trouble_with(turn, event, reason).await,
+            Sent::Accepted => {
+                (accepted(&arrival, event.key, turn.message.received, (self.deps.now)()), Outcome::Delivered)
+            }
+            Sent::Outrun => {
+                (outrun(&arrival, event.key, turn.message.received, (self.deps.now)()), Outcome::Stale)
+            }
+        };
+        self.deps.troubled.store(false, Ordering::Relaxed);
+        if self.mark(&row_key, row).await {
+            outcome
+        } else {
+            self.later(turn, event, ledger_away(), None).await
+        }
+    }
+
+    /// What the ledger knows. A row that could not be read is no row that is not there.
+    fn row(&self, key: &str) -> Result<Option<LedgerRow>, Reason> {
+        let rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        match rows.get(key) {
+            Some(Ok(row)) => Ok(row.clone()),
+            Some(Err(_)) | None => Err(ledger_away()),
+        }
+    }
+
+    /// Marks what the target has now, in the ledger and for the rest of the batch.
+    async fn mark(&self, key: &str, row: LedgerRow) -> bool {
+        match self.deps.ledger.mark(key, &row).await {
+            Ok(true) => {
+                self.know(key, Ok(Some(row)));
+                true
+            }
+            // Another invocation is ahead with a higher version, which stands there.
+            Ok(false) => {
+                if let Some(ahead) = self.deps.ledger.read(&[key.to_owned()]).await.pop() {
+                    self.know(key, ahead);
+                }
+                true
+            }
+            Err(error) => {
+                tracing::warn!(
+                    error.operation = error.operation,
+                    error.code = error.code,
+                    "the ledger takes no mark"
+                );
+                false
+            }
+        }
+    }
+
+    fn know(&self, key: &str, row: ports::Result<Option<LedgerRow>>) {
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner).insert(key.to_owned(), row);
+    }
+
+    fn trouble(&self) -> Option<Reason> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Stops sending for this batch and reports the target's trouble, once until it takes something again.
+    async fn trouble_with(&self, turn: Turn<'_>, event: &ReceivedEvent<'_>, reason: Reason) -> Outcome {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.clone());
+        let first = !self.deps.troubled.swap(true, Ordering::Relaxed);
+        if first && !self.deps.parker.report_only(turn.message, reason.clone(), &about(event)).await {
+            self.deps.troubled.store(false, Ordering::Relaxed);
+        }
+        self.later(turn, event, reason, Some(TROUBLE_DELAY)).await
+    }
+
+    async fn park(&self, turn: Turn<'_>, event: &ReceivedEvent<'_>, reason: Reason) -> Outcome {
+        let outcome = self.deps.parker.park(turn.message, reason, &about(event)).await;
+        if matches!(outcome, Outcome::Retry(_)) {
+            self.set_back(turn, None).await;
+        }
+        outcome
+    }
+
+    /// Lets the message come again behind a wait, or parks it if the queue would not hand it out again.
+    async fn later(
+        &self,
+        turn: Turn<'_>,
+        event: &ReceivedEvent<'_>,
+        reason: Reason,
+        asked: Option<Duration>,
+    ) -> Outcome {
+        let (parker, most) = (&self.deps.parker, self.deps.max_receives);
+        let outcome = parker.retry_or_park(turn.message, most, reason, &about(event)).await;
+        if matches!(outcome, Outcome::Retry(_)) {
+            self.set_back(turn, asked).await;
+        }
+        outcome
+    }
+
+    /// Hides the message and those behind it: one of them alone would not hold up its group.
+    async fn set_back(&self, turn: Turn<'_>, asked: Option<Duration>) {
+        let own = backoff(turn.message.received, (self.deps.random)());
+        let delay = asked.map_or(own, |asked| asked.max(Duration::from_secs(1)));
+        if let Err(error) = self.deps.inbox.delay(&turn.receipts(), delay).await {
+            // They come again when the queue's own visibility timeout ends.
+            tracing::warn!(
+                error.operation = error.operation,
+                error.code = error.code,
+                "a message was not set back"
+            );
+        }
+    }
+}
+
+fn unreadable(place: impl Into<String>) -> Reason {
+    Reason::new("unreadable_event", place)
+}
+
+fn ledger_away() -> Reason {
+    Reason::new("ledger_unavailable", "")
+}
+
+fn place_of(error: &event::Error) -> String {
+    match error {
+        event::Error::Scan(error) => format!("byte {}", error.offset),
+        event::Error::Member(member) => (*member).to_owned(),
+    }
+}
+
+fn about(event: &ReceivedEvent<'_>) -> About {
+    let envelope = &event.envelope;
+    About {
+        id: Some(event.id.as_str().to_owned()),
+        source: Some(envelope.source.clone()),
+        model: Some(envelope.model.clone()),
+        rid: Some(envelope.rid.clone()),
+        key: Some(event.key.to_owned()),
+        event_id: Some(event.id.clone()),
+        version: None,
+    }
+}
+
+fn log(message: &Message, event: Option<&ReceivedEvent<'_>>, outcome: &Outcome) {
+    let (reason, place) = match outcome {
+        Outcome::DeadLettered(reason) | Outcome::Retry(reason) => {
+            (reason.code.as_str(), reason.place.as_str())
+        }
+        Outcome::Filtered(code) => (*code, ""),
+        Outcome::Published | Outcome::Delivered | Outcome::Unchanged | Outcome::Stale => ("", ""),
+    };
+    tracing::info!(
+        outcome = outcome.as_str(),
+        reason,
+        place,
+        event.id = event.map_or("", |event| event.id.as_str()),
+        record.id = event.map_or("", |event| event.envelope.rid.as_str()),
+        model.id = event.map_or("", |event| event.envelope.model.as_str()),
+        operation = event.map_or("", |event| event.envelope.operation.as_str()),
+        version = event.map_or("", |event| event.envelope.version.as_str()),
+        message.id = message.id,
+        message.received_count = message.received,
+        "record"
+    );
+}

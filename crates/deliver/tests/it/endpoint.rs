@@ -1,0 +1,156 @@
+//! A target's endpoint on this machine: a real listener that answers as a test says and keeps what it got.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+/// A request as it arrived.
+#[derive(Debug, Clone)]
+pub(crate) struct Got {
+    pub(crate) line: String,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: String,
+}
+
+impl Got {
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value)
+    }
+}
+
+/// An answer: a status, perhaps a header line.
+#[derive(Debug, Clone)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) header: String,
+}
+
+impl From<u16> for Answer {
+    fn from(status: u16) -> Self {
+        Self { status, header: String::new() }
+    }
+}
+
+type Hook = Arc<dyn Fn(&Got) + Send + Sync>;
+
+#[derive(Default)]
+struct State {
+    got: Vec<Got>,
+    answers: VecDeque<Answer>,
+    always: Option<Answer>,
+    hook: Option<Hook>,
+    meet: usize,
+}
+
+#[derive(Clone)]
+pub(crate) struct Endpoint {
+    address: SocketAddr,
+    state: Arc<Mutex<State>>,
+}
+
+impl Endpoint {
+    /// Answers 204 to everything until it is told otherwise.
+    pub(crate) async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let state = Arc::new(Mutex::new(State::default()));
+        let shared = Arc::clone(&state);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serve(stream, Arc::clone(&shared)));
+            }
+        });
+        Self { address, state }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}/hook", self.address)
+    }
+
+    /// The next answers, one request each.
+    pub(crate) fn then(&self, answers: &[u16]) {
+        self.state.lock().unwrap().answers.extend(answers.iter().map(|status| Answer::from(*status)));
+    }
+
+    pub(crate) fn then_with(&self, status: u16, header: &str) {
+        self.state.lock().unwrap().answers.push_back(Answer { status, header: header.to_owned() });
+    }
+
+    /// The answer to everything that has none of its own.
+    pub(crate) fn always(&self, status: u16) {
+        self.state.lock().unwrap().always = Some(status.into());
+    }
+
+    /// Looks at each request before it is answered.
+    pub(crate) fn on_request(&self, hook: impl Fn(&Got) + Send + Sync + 'static) {
+        self.state.lock().unwrap().hook = Some(Arc::new(hook));
+    }
+
+    /// Answers nothing before so many requests have arrived.
+    pub(crate) fn wait_for(&self, requests: usize) {
+        self.state.lock().unwrap().meet = requests;
+    }
+
+    pub(crate) fn got(&self) -> Vec<Got> {
+        self.state.lock().unwrap().got.clone()
+    }
+
+    /// The ids of the events that arrived, in order.
+    pub(crate) fn ids(&self) -> Vec<String> {
+        self.got().iter().map(|got| got.header("webhook-id").to_owned()).collect()
+    }
+}
+
+async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) -> io::Result<()> {
+    let mut buffer = Vec::new();
+    loop {
+        let mut chunk = [0; 4096];
+        let read = stream.read(&mut chunk).await?;
+        if read == 0 {
+            return Ok(());
+        }
+        buffer.extend_from_slice(&chunk[..read]);
+        let Some(got) = parse(&String::from_utf8_lossy(&buffer)) else { continue };
+        buffer.clear();
+        let (answer, hook, meet) = {
+            let mut state = state.lock().unwrap();
+            state.got.push(got.clone());
+            let answer = state.answers.pop_front().or_else(|| state.always.clone());
+            (answer.unwrap_or_else(|| 204.into()), state.hook.clone(), state.meet)
+        };
+        if let Some(hook) = hook {
+            hook(&got);
+        }
+        while state.lock().unwrap().got.len() < meet {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let head = format!("HTTP/1.1 {} X\r\ncontent-length: 0\r\n{}\r\n", answer.status, answer.header);
+        stream
+            .write_all(
+                head.replace(
+                    "\r\ncontent-length: 0",
+                    if answer.status == 204 { "" } else { "\r\ncontent-length: 0" },
+                )
+                .as_bytes(),
+            )
+            .await?;
+    }
+}
+
+fn parse(text: &str) -> Option<Got> {
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    let mut lines = head.lines();
+    let line = lines.next()?.to_owned();
+    let headers: Vec<_> = lines
+        .filter_map(|line| line.split_once(": "))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
+    let got = Got { line, headers, body: body.to_owned() };
+    let length: usize = got.header("content-length").parse().unwrap_or(0);
+    (got.body.len() >= length).then_some(got)
+}

@@ -1,0 +1,383 @@
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::operation::batch_get_item::BatchGetItemOutput;
+use aws_sdk_dynamodb::operation::delete_item::DeleteItemOutput;
+use aws_sdk_dynamodb::operation::get_item::GetItemOutput;
+use aws_sdk_dynamodb::operation::put_item::{PutItemError, PutItemOutput};
+use aws_sdk_dynamodb::operation::update_item::UpdateItemOutput;
+use aws_sdk_dynamodb::primitives::Blob;
+use aws_sdk_dynamodb::types::error::ConditionalCheckFailedException;
+use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
+use aws_smithy_mocks::{Rule, RuleMode, mock, mock_client};
+use sync_domain::id::{RecordId, SourceId};
+use sync_domain::outcome::{FailureEvent, Reason, Stage};
+use sync_domain::ports::{KeyTable, Kind, Ledger, LedgerRow, LookupTable, Receipt, Receipts, Ticket, Tickets};
+use sync_domain::version::Version;
+
+use super::item::{Item, number, text};
+use super::*;
+
+fn client(rules: &[&Rule]) -> Client {
+    mock_client!(aws_sdk_dynamodb, RuleMode::MatchAny, rules)
+}
+
+fn version(position: &str) -> Version {
+    Version::from_decimal(0, position).unwrap()
+}
+
+fn row(position: &str) -> LedgerRow {
+    LedgerRow {
+        version: version(position),
+        digest: Some("digest".to_owned()),
+        deleted: false,
+        key: "{\"id\":1}".to_owned(),
+        tries: 2,
+        expires_at: None,
+    }
+}
+
+fn stored(key: &str, position: &str) -> Item {
+    Item::from([
+        ("pk".to_owned(), text(key)),
+        ("version".to_owned(), text(version(position).as_str())),
+        ("digest".to_owned(), text("digest")),
+        ("deleted".to_owned(), AttributeValue::Bool(false)),
+        ("key".to_owned(), text("{\"id\":1}")),
+        ("tries".to_owned(), number(2)),
+    ])
+}
+
+fn asked(keys: &KeysAndAttributes) -> Vec<String> {
+    keys.keys().iter().map(|key| key["pk"].as_s().unwrap().clone()).collect()
+}
+
+fn condition_failed(item: Option<Item>) -> PutItemError {
+    let meta = aws_sdk_dynamodb::error::ErrorMetadata::builder().code("ConditionalCheckFailedException").build();
+    let failed = ConditionalCheckFailedException::builder().set_item(item).meta(meta);
+    PutItemError::ConditionalCheckFailedException(failed.build())
+}
+
+fn keys(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+#[tokio::test]
+async fn rows_are_read_consistently_and_answered_in_the_order_of_the_keys() {
+    let rule = mock!(Client::batch_get_item)
+        .match_requests(|input| {
+            let request = &input.request_items().unwrap()["ledger"];
+            // A key that is asked for twice is sent once: the service refuses doubles.
+            request.consistent_read() == Some(true) && asked(request) == ["b", "none", "a"]
+        })
+        .then_output(|| {
+            let rows = vec![stored("a", "1"), stored("b", "2")];
+            BatchGetItemOutput::builder().responses("ledger", rows).build()
+        });
+    let ledger = DynamoLedger::new(client(&[&rule]), "ledger");
+    let rows: Vec<_> = ledger.read(&keys(&["b", "none", "a", "b"])).await.into_iter().map(Result::unwrap).collect();
+    assert_eq!(rows, [Some(row("2")), None, Some(row("1")), Some(row("2"))]);
+}
+
+#[tokio::test]
+async fn unprocessed_keys_are_asked_for_again() {
+    let rule = mock!(Client::batch_get_item)
+        .sequence()
+        .output(|| {
+            let left = KeysAndAttributes::builder().keys(Item::from([("pk".to_owned(), text("b"))])).build().unwrap();
+            let some = BatchGetItemOutput::builder().responses("ledger", vec![stored("a", "1")]);
+            some.unprocessed_keys("ledger", left).build()
+        })
+        .output(|| BatchGetItemOutput::builder().responses("ledger", vec![stored("b", "2")]).build())
+        .build();
+    let ledger = DynamoLedger::new(client(&[&rule]), "ledger");
+    let rows: Vec<_> = ledger.read(&keys(&["a", "b"])).await.into_iter().map(Result::unwrap).collect();
+    assert_eq!(rows, [Some(row("1")), Some(row("2"))]);
+}
+
+#[tokio::test]
+async fn a_key_that_stays_unprocessed_is_a_failure_and_not_an_absent_row() {
+    let rule = mock!(Client::batch_get_item)
+        .sequence()
+        .output(|| {
+            let left = KeysAndAttributes::builder().keys(Item::from([("pk".to_owned(), text("b"))])).build().unwrap();
+            let some = BatchGetItemOutput::builder().responses("ledger", vec![stored("a", "1")]);
+            some.unprocessed_keys("ledger", left).build()
+        })
+        .repeatedly()
+        .build();
+    let ledger = DynamoLedger::new(client(&[&rule]), "ledger");
+    let rows = ledger.read(&keys(&["a", "b", "c"])).await;
+    assert_eq!(rows[0].as_ref().unwrap(), &Some(row("1")));
+    assert_eq!(rows[1].as_ref().unwrap_err().kind, Kind::Unavailable);
+    assert_eq!(rows[2].as_ref().unwrap(), &None);
+    assert_eq!(rule.num_calls(), 4);
+}
+
+#[tokio::test]
+async fn more_than_a_hundred_keys_take_more_calls() {
+    let rule = mock!(Client::batch_get_item).then_compute_output(|input| {
+        let wanted = asked(&input.request_items().unwrap()["ledger"]);
+        assert!(wanted.len() <= 100);
+        let rows = wanted.iter().map(|key| stored(key, "1")).collect();
+        BatchGetItemOutput::builder().responses("ledger", rows).build()
+    });
+    let names: Vec<String> = (0..205).map(|n| format!("k{n}")).collect();
+    let rows = DynamoLedger::new(client(&[&rule]), "ledger").read(&names).await;
+    assert!(rows.iter().all(|row| matches!(row, Ok(Some(_)))) && rows.len() == 205);
+    assert_eq!(rule.num_calls(), 3);
+}
+
+#[tokio::test]
+async fn a_failed_read_fails_every_key() {
+    let body = r#"{"__type":"com.amazonaws.dynamodb.v20120810#ProvisionedThroughputExceededException"}"#.to_owned();
+    let rule = mock!(Client::batch_get_item).sequence().http_status(400, Some(body)).repeatedly().build();
+    let rows = DynamoLedger::new(client(&[&rule]), "ledger").read(&keys(&["a", "b"])).await;
+    for row in rows {
+        assert_eq!(row.unwrap_err().kind, Kind::Unavailable);
+    }
+}
+
+#[tokio::test]
+async fn a_row_that_cannot_be_read_is_not_taken_for_none() {
+    let rule = mock!(Client::batch_get_item).then_output(|| {
+        let bad = Item::from([("pk".to_owned(), text("a")), ("version".to_owned(), text("7"))]);
+        BatchGetItemOutput::builder().responses("ledger", vec![bad]).build()
+    });
+    let rows = DynamoLedger::new(client(&[&rule]), "ledger").read(&keys(&["a"])).await;
+    assert_eq!(rows[0].as_ref().unwrap_err().code, "BadRow");
+}
+
+#[tokio::test]
+async fn a_mark_never_goes_back() {
+    let rule = mock!(Client::put_item)
+        .match_requests(|input| {
+            let item = input.item().unwrap();
+            let versions = input.expression_attribute_values().unwrap();
+            input.condition_expression() == Some("attribute_not_exists(#pk) OR #version <= :version")
+                && versions[":version"] == text(version("5").as_str())
+                && item["version"] == versions[":version"]
+                && item["pk"] == text("k")
+                && item["tries"] == number(2)
+                && !item.contains_key("expires_at")
+        })
+        .sequence()
+        .output(|| PutItemOutput::builder().build())
+        .error(|| condition_failed(None))
+        .build();
+    let ledger = DynamoLedger::new(client(&[&rule]), "ledger");
+    assert!(ledger.mark("k", &row("5")).await.unwrap());
+    assert!(!ledger.mark("k", &row("5")).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_tombstone_has_an_end_and_no_digest() {
+    let rule = mock!(Client::put_item)
+        .match_requests(|input| {
+            let item = input.item().unwrap();
+            item["deleted"] == AttributeValue::Bool(true)
+                && item["expires_at"] == number(1_800_000_000)
+                && !item.contains_key("digest")
+        })
+        .then_output(|| PutItemOutput::builder().build());
+    let tombstone = LedgerRow { deleted: true, digest: None, expires_at: Some(1_800_000_000), ..row("6") };
+    assert!(DynamoLedger::new(client(&[&rule]), "ledger").mark("k", &tombstone).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_failed_mark_is_neither_done_nor_stale() {
+    let body = r#"{"__type":"InternalServerError"}"#.to_owned();
+    let rule = mock!(Client::put_item).sequence().http_status(500, Some(body)).repeatedly().build();
+    let error = DynamoLedger::new(client(&[&rule]), "ledger").mark("k", &row("5")).await.unwrap_err();
+    assert_eq!(error.kind, Kind::Unavailable);
+}
+
+#[tokio::test]
+async fn a_wrapped_key_comes_back_as_it_was_written() {
+    let item = || {
+        Item::from([
+            ("pk".to_owned(), text("key-1")),
+            ("model".to_owned(), text("customer")),
+            ("attribute".to_owned(), text("national_id")),
+            ("wrapped".to_owned(), AttributeValue::B(Blob::new([7; 3]))),
+        ])
+    };
+    let put = mock!(Client::put_item)
+        .match_requests(move |input| input.table_name() == Some("keys") && input.item() == Some(&item()))
+        .then_output(|| PutItemOutput::builder().build());
+    let get = mock!(Client::get_item)
+        .match_requests(|input| input.key().unwrap()["pk"] == text("key-1") && input.consistent_read() == Some(true))
+        .then_output(move || GetItemOutput::builder().set_item(Some(item())).build());
+    let table = DynamoKeyTable::new(client(&[&put, &get]), "keys");
+    table.put("key-1", "customer", "national_id", &[7; 3]).await.unwrap();
+    let wrapped = table.get("key-1").await.unwrap();
+    assert_eq!(wrapped, Some(("customer".to_owned(), "national_id".to_owned(), vec![7; 3])));
+    let none = mock!(Client::get_item).then_output(|| GetItemOutput::builder().build());
+    assert_eq!(DynamoKeyTable::new(client(&[&none]), "keys").get("key-2").await.unwrap(), None);
+}
+
+fn receipt_item(accepted: Option<Vec<usize>>) -> Item {
+    let mut item = Item::from([("pk".to_owned(), text("r")), ("body_hash".to_owned(), text("h"))]);
+    if let Some(accepted) = accepted {
+        item.insert("accepted".to_owned(), AttributeValue::L(accepted.into_iter().map(number).collect()));
+    }
+    item
+}
+
+#[tokio::test]
+async fn a_request_is_claimed_once() {
+    let rule = mock!(Client::put_item)
+        .match_requests(|input| {
+            input.condition_expression() == Some("attribute_not_exists(#pk)")
+                && input.item().unwrap()["expires_at"] == number(1_800_000_000)
+        })
+        .sequence()
+        .output(|| PutItemOutput::builder().build())
+        .error(|| condition_failed(Some(receipt_item(None))))
+        .error(|| condition_failed(Some(receipt_item(Some(vec![0, 2])))))
+        .build();
+    let receipts = DynamoReceipts::new(client(&[&rule]), "receipts");
+    let claim = || receipts.claim("r", "h", 1_800_000_000);
+    assert_eq!(claim().await.unwrap(), None);
+    assert_eq!(claim().await.unwrap(), Some(Receipt { body_hash: "h".to_owned(), accepted: None }));
+    assert_eq!(claim().await.unwrap(), Some(Receipt { body_hash: "h".to_owned(), accepted: Some(vec![0, 2]) }));
+}
+
+#[tokio::test]
+async fn a_standing_receipt_is_read_where_the_refusal_does_not_carry_it() {
+    let put = mock!(Client::put_item).then_error(|| condition_failed(None));
+    let get = mock!(Client::get_item)
+        .match_requests(|input| input.consistent_read() == Some(true))
+        .then_output(|| GetItemOutput::builder().set_item(Some(receipt_item(Some(vec![1])))).build());
+    let receipts = DynamoReceipts::new(client(&[&put, &get]), "receipts");
+    let receipt = receipts.claim("r", "h", 1).await.unwrap();
+    assert_eq!(receipt, Some(Receipt { body_hash: "h".to_owned(), accepted: Some(vec![1]) }));
+}
+
+#[tokio::test]
+async fn a_receipt_is_settled_with_what_was_confirmed() {
+    let rule = mock!(Client::update_item)
+        .match_requests(|input| {
+            let values = input.expression_attribute_values().unwrap();
+            input.key().unwrap()["pk"] == text("r")
+                && input.update_expression() == Some("SET #accepted = :accepted")
+                && values[":accepted"] == AttributeValue::L(vec![number(0), number(3)])
+        })
+        .then_output(|| UpdateItemOutput::builder().build());
+    DynamoReceipts::new(client(&[&rule]), "receipts").settle("r", &[0, 3]).await.unwrap();
+}
+
+fn ticket() -> Ticket {
+    Ticket {
+        id: "t1".to_owned(),
+        failure: FailureEvent {
+            stage: Stage::Deliver,
+            reason: Reason::new("refused_by_target", "422"),
+            source: Some(SourceId::try_from("crm".to_owned()).unwrap()),
+            model: None,
+            rid: Some(RecordId::from_wire("rid")),
+            key: None,
+            event_id: None,
+            target: None,
+            message_id: "m-1".to_owned(),
+            tries: 3,
+            dead_letter_queue: Some("https://sqs/dlq".to_owned()),
+        },
+        failed_at: "2026-11-24T20:19:23Z".to_owned(),
+        expires_at: 1_800_000_000,
+    }
+}
+
+#[tokio::test]
+async fn a_ticket_is_opened_once() {
+    let rule = mock!(Client::put_item)
+        .match_requests(|input| {
+            let expected: HashMap<&str, AttributeValue> = HashMap::from([
+                ("pk", text("ticket#t1")),
+                ("id", text("t1")),
+                ("stage", text("deliver")),
+                ("reason", text("refused_by_target")),
+                ("place", text("422")),
+                ("source", text("crm")),
+                ("rid", text("rid")),
+                ("message_id", text("m-1")),
+                ("tries", number(3)),
+                ("dead_letter_queue", text("https://sqs/dlq")),
+                ("failed_at", text("2026-11-24T20:19:23Z")),
+                ("expires_at", number(1_800_000_000)),
+            ]);
+            let item = input.item().unwrap();
+            item.len() == expected.len() && expected.iter().all(|(name, value)| item.get(*name) == Some(value))
+        })
+        .sequence()
+        .output(|| PutItemOutput::builder().build())
+        .error(|| condition_failed(None))
+        .build();
+    let tickets = DynamoTickets::new(client(&[&rule]), "tickets");
+    assert!(tickets.open(&ticket()).await.unwrap());
+    assert!(!tickets.open(&ticket()).await.unwrap());
+}
+
+#[tokio::test]
+async fn one_alert_per_cause_until_its_window_ends() {
+    let put = mock!(Client::put_item)
+        .match_requests(|input| {
+            let now: u64 = input.expression_attribute_values().unwrap()[":now"].as_n().unwrap().parse().unwrap();
+            input.condition_expression() == Some("attribute_not_exists(#pk) OR #expires_at <= :now")
+                && input.item().unwrap()["pk"] == text("alert#deliver/loyalty")
+                && now > 1_700_000_000
+        })
+        .sequence()
+        .output(|| PutItemOutput::builder().build())
+        .error(|| condition_failed(None))
+        .build();
+    let delete = mock!(Client::delete_item)
+        .match_requests(|input| input.key().unwrap()["pk"] == text("alert#deliver/loyalty"))
+        .then_output(|| DeleteItemOutput::builder().build());
+    let tickets = DynamoTickets::new(client(&[&put, &delete]), "tickets");
+    assert!(tickets.claim_alert("deliver/loyalty", 1_800_000_000).await.unwrap());
+    assert!(!tickets.claim_alert("deliver/loyalty", 1_800_000_000).await.unwrap());
+    tickets.release_alert("deliver/loyalty").await.unwrap();
+}
+
+#[tokio::test]
+async fn an_item_comes_as_json_with_every_digit() {
+    let item = || {
+        Item::from([
+            ("n".to_owned(), number("12345678901234567890123456789012345678")),
+            ("s".to_owned(), text("a \"quoted\"\nline \u{10ffff}")),
+            ("t".to_owned(), AttributeValue::Bool(true)),
+            ("z".to_owned(), AttributeValue::Null(true)),
+            ("l".to_owned(), AttributeValue::L(vec![number("1.10"), text("x")])),
+            ("m".to_owned(), AttributeValue::M(Item::from([("a.b".to_owned(), number("-0.5E-7"))]))),
+            ("b".to_owned(), AttributeValue::B(Blob::new([0xff, 0]))),
+            ("ns".to_owned(), AttributeValue::Ns(vec!["1".to_owned(), "2".to_owned()])),
+        ])
+    };
+    let rule = mock!(Client::get_item)
+        .match_requests(|input| {
+            let key = input.key().unwrap();
+            input.table_name() == Some("segments") && key["id"] == number("42") && key["kind"] == text("a\"b")
+        })
+        .then_output(move || GetItemOutput::builder().set_item(Some(item())).build());
+    let key = [("id".to_owned(), "42".to_owned()), ("kind".to_owned(), r#""a\"b""#.to_owned())];
+    let json = DynamoLookup::new(client(&[&rule])).get("segments", &key).await.unwrap().unwrap();
+    let expected = concat!(
+        r#"{"b":"/wA=","l":[1.10,"x"],"m":{"a.b":-0.5E-7},"n":12345678901234567890123456789012345678,"#,
+        r#""ns":[1,2],"s":"a \"quoted\"\nline "#,
+        "\u{10ffff}",
+        r#"","t":true,"z":null}"#,
+    );
+    assert_eq!(json, expected);
+}
+
+#[tokio::test]
+async fn a_lookup_without_an_item_finds_nothing_and_a_key_must_be_a_scalar() {
+    let rule = mock!(Client::get_item).then_output(|| GetItemOutput::builder().build());
+    let lookup = DynamoLookup::new(client(&[&rule]));
+    let key = |scalar: &str| [("id".to_owned(), scalar.to_owned())];
+    assert_eq!(lookup.get("t", &key("1")).await.unwrap(), None);
+    for bad in ["true", "null", "{}", "[1]", "", "\"open"] {
+        assert_eq!(lookup.get("t", &key(bad)).await.unwrap_err().code, "KeyNotScalar", "{bad}");
+    }
+}

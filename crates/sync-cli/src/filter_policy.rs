@@ -1,0 +1,28 @@
+//! `datasync filter-policy`: what to write into the template for a target.
+
+use std::io::Write;
+use std::path::Path;
+
+use sync_domain::config::SyncConfig;
+use sync_domain::config::filter::FilterPolicy;
+use sync_domain::id::TargetId;
+
+use crate::template::logical_name;
+use crate::{Error, validate};
+
+pub(crate) fn run(target: &TargetId, dir: &Path, out: &mut dyn Write) -> Result<(), Error> {
+    let files = validate::read(dir)?;
+    let config = SyncConfig::parse(&files).map_err(|_| Error::NoTarget(target.clone()))?;
+    let found = config.target(target).ok_or_else(|| Error::NoTarget(target.clone()))?;
+    let policy = FilterPolicy::of(found);
+    writeln!(out, "    {}:", logical_name(target.as_str()))?;
+    writeln!(out, "      Name: {target}")?;
+    if let Some(secret) = found.endpoint.auth.secret() {
+        writeln!(out, "      Secret: {secret}")?;
+    }
+    writeln!(out, "      Models: [{}]", policy.models.join(", "))?;
+    writeln!(out, "      Operations: [{}]", policy.operations.join(", "))?;
+    writeln!(out, "      Changed: [{}]", policy.changed.join(", "))?;
+    writeln!(out, "      MaxConcurrency: 5")?;
+    Ok(())
+}

@@ -1,0 +1,203 @@
+use super::*;
+
+const TARGET: &str = "\
+target: loyalty-eu
+subscribe: [{ model: customer, when_changed: [email] }]
+endpoint: { url: \"https://l.example\", auth: { standard_webhooks: datasync/target/loyalty } }
+";
+
+const TEMPLATE: &str = "\
+Transform: [AWS::LanguageExtensions, AWS::Serverless-2016-10-31]
+Mappings:
+  Sources:
+    Crm: { Secret: datasync/source/crm }
+  Targets:
+    LoyaltyEu:
+      Name: loyalty-eu
+      Secret: datasync/target/loyalty
+      Models: [customer]
+      Operations: [create, update, delete, snapshot]
+      Changed: [email, unknown]
+      MaxConcurrency: 5
+Resources:
+  Queue: { Type: AWS::SQS::Queue, Properties: { QueueName: !Sub \"${AWS::StackName}.fifo\" } }
+  Fn::ForEach::Sources: [Source, [Crm], { \"${Source}\": { Type: X } }]
+  Fn::ForEach::Targets:
+    - Target
+    - [LoyaltyEu]
+    - \"${Target}Queue\": { Type: AWS::SQS::Queue, Condition: !Ref X }
+Outputs:
+  Fn::ForEach::Outputs: [Target, [LoyaltyEu], { \"${Target}\": { Value: !GetAtt [A, B] } }]
+";
+
+fn config() -> SyncConfig {
+    let files = [
+        ConfigFile::new(
+            "sources/crm.yaml",
+            "source: crm\npush: { secret: datasync/source/crm, models: [customer] }\n",
+        ),
+        ConfigFile::new("targets/loyalty-eu.yaml", TARGET),
+    ];
+    SyncConfig::parse(&files).unwrap()
+}
+
+fn found(template: &str) -> (Vec<String>, Vec<String>) {
+    let found = check(&ConfigFile::new("template.yaml", template), &config());
+    let print = |findings: Vec<Finding>| findings.iter().map(Finding::to_string).collect();
+    (print(found.errors), print(found.warnings))
+}
+
+#[track_caller]
+fn refuses(from: &str, to: &str, expected: &[&str]) {
+    assert_eq!(TEMPLATE.matches(from).count(), 1, "{from}");
+    let (errors, _) = found(&TEMPLATE.replacen(from, to, 1));
+    assert_eq!(errors.len(), expected.len(), "{errors:#?}");
+    for (error, expected) in errors.iter().zip(expected) {
+        assert!(error.starts_with(expected), "{error}\nshould be\n{expected}");
+    }
+}
+
+#[test]
+fn a_template_that_repeats_the_configuration_is_in_order() {
+    assert_eq!(found(TEMPLATE), (vec![], vec![]));
+}
+
+#[test]
+fn a_name_in_the_template_is_the_targets_in_words() {
+    assert_eq!(logical_name("loyalty"), "Loyalty");
+    assert_eq!(logical_name("loyalty-eu_2"), "LoyaltyEu2");
+}
+
+#[test]
+fn what_the_filter_policy_lacks_never_arrives() {
+    refuses(
+        "Models: [customer]",
+        "Models: []",
+        &[
+            "template.yaml:9:15: Mappings.Targets.LoyaltyEu.Models: lacks customer, so the target would never get that; write [customer]",
+        ],
+    );
+    refuses(
+        "update, delete, snapshot",
+        "update",
+        &["template.yaml:10:19: Mappings.Targets.LoyaltyEu.Operations: lacks delete, snapshot"],
+    );
+    refuses(
+        "[email, unknown]",
+        "[email]",
+        &["template.yaml:11:16: Mappings.Targets.LoyaltyEu.Changed: lacks unknown"],
+    );
+}
+
+#[test]
+fn what_the_filter_policy_has_too_much_is_a_warning() {
+    let (errors, warnings) = found(&TEMPLATE.replace("[email, unknown]", "[any]"));
+    assert_eq!(errors, Vec::<String>::new());
+    assert_eq!(
+        warnings,
+        [
+            "template.yaml:11:16: Mappings.Targets.LoyaltyEu.Changed: lets more through than the target's file asks for; [email, unknown] is enough"
+        ]
+    );
+}
+
+#[test]
+fn a_filter_policy_beyond_the_limit_is_refused() {
+    let names: Vec<_> = (0..19).map(|n| format!("a{n}")).collect();
+    let (errors, _) =
+        found(&TEMPLATE.replace("[email, unknown]", &format!("[email, unknown, {}]", names.join(", "))));
+    assert!(
+        errors[0].starts_with(
+            "template.yaml:11:16: Mappings.Targets.LoyaltyEu: Models, Operations and Changed make 168"
+        ),
+        "{errors:?}"
+    );
+}
+
+#[test]
+fn secrets_are_those_of_the_files() {
+    refuses(
+        "Secret: datasync/target/loyalty",
+        "Secret: datasync/target/other",
+        &[
+            "template.yaml:8:15: Mappings.Targets.LoyaltyEu.Secret: the target's file names datasync/target/loyalty",
+        ],
+    );
+    refuses(
+        "      Secret: datasync/target/loyalty\n",
+        "",
+        &["template.yaml:7:13: Mappings.Targets.LoyaltyEu: add Secret: datasync/target/loyalty"],
+    );
+    refuses(
+        "Secret: datasync/source/crm",
+        "Secret: datasync/source/other",
+        &[
+            "template.yaml:4:20: Mappings.Sources.Crm.Secret: no source names this secret",
+            "template.yaml:4:5: Mappings.Sources: source crm has no entry; add `Crm: { Secret: datasync/source/crm }`",
+        ],
+    );
+}
+
+#[test]
+fn every_target_has_one_entry_and_every_entry_a_target() {
+    refuses(
+        "Name: loyalty-eu",
+        "Name: loyalty",
+        &[
+            "template.yaml:7:13: Mappings.Targets.LoyaltyEu.Name: there is no targets/loyalty.yaml",
+            "template.yaml:6:5: Mappings.Targets: target loyalty-eu has no entry; add what `datasync filter-policy loyalty-eu` prints",
+        ],
+    );
+    let again = "    Other: { Name: loyalty-eu, Models: [], Operations: [], Changed: [], MaxConcurrency: 2 }\nResources:\n";
+    refuses(
+        "Resources:\n",
+        again,
+        &[
+            "template.yaml:13:20: Mappings.Targets.Other.Name: another entry has this name already",
+            "template.yaml:19:7: Resources.Fn::ForEach::Targets: Other of Mappings.Targets is missing",
+            "template.yaml:22:34: Outputs.Fn::ForEach::Outputs: Other of Mappings.Targets is missing",
+        ],
+    );
+}
+
+#[test]
+fn every_loop_runs_over_all_entries() {
+    refuses(
+        "    - [LoyaltyEu]",
+        "    - [Loyalty]",
+        &[
+            "template.yaml:18:7: Resources.Fn::ForEach::Targets: Loyalty has no entry in Mappings.Targets",
+            "template.yaml:18:7: Resources.Fn::ForEach::Targets: LoyaltyEu of Mappings.Targets is missing",
+        ],
+    );
+    refuses(
+        "[Target, [LoyaltyEu]",
+        "[Target, []",
+        &["template.yaml:21:34: Outputs.Fn::ForEach::Outputs: LoyaltyEu of"],
+    );
+    refuses(
+        "[Source, [Crm]",
+        "[Source, [Crm, Crm]",
+        &["template.yaml:15:34: Resources.Fn::ForEach::Sources: Crm stands twice"],
+    );
+    refuses("    - Target\n", "    - T\n", &["template.yaml:1:1: Resources: has no Fn::ForEach over Target"]);
+}
+
+#[test]
+fn an_event_source_takes_two_at_least() {
+    refuses(
+        "MaxConcurrency: 5",
+        "MaxConcurrency: 1",
+        &["template.yaml:12:23: Mappings.Targets.LoyaltyEu.MaxConcurrency: must be 2 or more"],
+    );
+}
+
+#[test]
+fn what_is_no_template_is_said_with_its_place() {
+    refuses(
+        "      Models: [customer]\n",
+        "",
+        &["template.yaml:11:7: cannot be read as a template: missing field `Models`"],
+    );
+    assert_eq!(found("[").0.len(), 1);
+}

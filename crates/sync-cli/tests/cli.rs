@@ -1,0 +1,160 @@
+//! The command as people run it: what it prints and how it exits.
+
+#![expect(clippy::unwrap_used, reason = "a helper of a test fails the test")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// The root of the repository, where the command is run.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn datasync(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_datasync")).args(arguments).current_dir(root()).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+/// A copy of the sample configuration that a test may break; removed at the end.
+struct Copy(PathBuf);
+
+impl Copy {
+    fn new(name: &str) -> Self {
+        let dir = std::env::temp_dir().join(format!("datasync-cli-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&dir);
+        for folder in ["models", "sources", "targets"] {
+            std::fs::create_dir_all(dir.join(folder)).unwrap();
+            for file in std::fs::read_dir(root().join("infra/layer/sync").join(folder)).unwrap() {
+                let file = file.unwrap();
+                std::fs::copy(file.path(), dir.join(folder).join(file.file_name())).unwrap();
+            }
+        }
+        Self(dir)
+    }
+
+    fn replace(&self, path: &str, from: &str, to: &str) {
+        let path = self.0.join(path);
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from), "{from}");
+        std::fs::write(path, text.replacen(from, to, 1)).unwrap();
+    }
+
+    fn validate(&self) -> Output {
+        datasync(&["validate", "--config", self.0.to_str().unwrap()])
+    }
+}
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn the_configuration_and_the_template_of_the_project_are_in_order() {
+    let output = datasync(&["validate"]);
+    assert_eq!(text(&output.stdout), "4 models, 3 sources, 2 targets: in order (0 warnings)\n");
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn an_error_is_printed_with_file_line_and_path_and_exits_1() {
+    let copy = Copy::new("error");
+    copy.replace("models/customer.yaml", "/customers/{customer_id}\"", "/customers/{email}\"");
+    let output = copy.validate();
+    let printed = text(&output.stdout);
+    let file = copy.0.join("models/customer.yaml");
+    let line = 1 + std::fs::read_to_string(&file)
+        .unwrap()
+        .lines()
+        .position(|line| line.contains("{email}"))
+        .unwrap();
+    let expected = format!("error: {}:{line}:5: enrich.http.url: email is protected", file.display());
+    assert!(printed.starts_with(&expected), "{printed}\nshould begin with\n{expected}");
+    assert!(printed.ends_with("1 errors, 0 warnings\n"), "{printed}");
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn a_secret_in_a_file_is_not_printed() {
+    let copy = Copy::new("secret");
+    copy.replace("targets/loyalty.yaml", "datasync/target/loyalty", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
+    let output = copy.validate();
+    let printed = text(&output.stdout);
+    assert!(
+        printed.contains("endpoint.auth.standard_webhooks: this looks like a secret itself"),
+        "{printed}"
+    );
+    assert!(!printed.contains("MfKQ9r8"), "{printed}");
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn the_template_is_held_against_the_targets() {
+    let copy = Copy::new("template");
+    copy.replace("targets/loyalty.yaml", "when_changed: [email, ", "when_changed: [city, email, ");
+    let output = copy.validate();
+    let printed = text(&output.stdout);
+    assert!(printed.contains("error: template.yaml:"), "{printed}");
+    assert!(
+        printed.contains("Mappings.Targets.Loyalty.Changed: lacks city, so the target would never get that"),
+        "{printed}"
+    );
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn a_warning_does_not_fail() {
+    let copy = Copy::new("warning");
+    copy.replace(
+        "models/customer.yaml",
+        "name.last: { class: personal, type: string, protect: none }",
+        "name.last: { class: personal, type: string }",
+    );
+    std::fs::write(copy.0.join("targets/old.yml"), "target: old\n").unwrap();
+    let output = copy.validate();
+    let printed = text(&output.stdout);
+    assert!(printed.contains("attributes.name.last: is personal and left clear"), "{printed}");
+    assert!(printed.contains("targets/old.yml:1:1: is not read"), "{printed}");
+    assert!(printed.ends_with("4 models, 3 sources, 2 targets: in order (2 warnings)\n"), "{printed}");
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn what_cannot_be_read_exits_2() {
+    let output = datasync(&["validate", "--config", "/nowhere/at/all"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        text(&output.stderr)
+            .starts_with("datasync: the configuration cannot be read: no configuration files in")
+    );
+    let output = datasync(&["validate", "--template", "/nowhere/template.yaml"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("/nowhere/template.yaml"));
+}
+
+#[test]
+fn a_target_prints_its_entry_for_the_template() {
+    let output = datasync(&["filter-policy", "loyalty"]);
+    assert_eq!(
+        text(&output.stdout),
+        "    Loyalty:\n      Name: loyalty\n      Secret: datasync/target/loyalty\n      Models: [customer]\n      \
+         Operations: [create, update, delete, snapshot]\n      Changed: [email, full_name, phone, tier, unknown]\n      \
+         MaxConcurrency: 5\n"
+    );
+    let output = datasync(&["filter-policy", "nobody"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("no target nobody"));
+}
+
+#[test]
+fn a_value_that_is_not_sealed_is_refused_before_aws_is_asked() {
+    let output =
+        datasync(&["reveal", "dst1.abc.def", "--model", "customer", "--attribute", "email", "--rid", "x"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(text(&output.stderr), "datasync: not opened: this is no sealed value of format dse1\n");
+    assert!(output.stdout.is_empty());
+}

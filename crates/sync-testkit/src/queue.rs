@@ -1,0 +1,235 @@
+//! A FIFO queue in memory, from both sides: to send to, and to feed a function from.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
+use sync_domain::ports::{Inbox, Queue, QueueEntry, Result};
+
+use crate::fault::{Faults, Turn, error};
+use crate::records::{Record, event_of};
+use crate::{Fault, lock};
+
+/// How long SQS and SNS remember a deduplication id.
+pub(crate) const DEDUP_WINDOW: Duration = Duration::from_secs(5 * 60);
+
+/// A FIFO queue with deduplication per group, in-flight groups, receive counts and a dead-letter queue.
+/// Its clock stands still unless a test moves it.
+#[derive(Debug, Clone)]
+pub struct MemoryQueue {
+    url: String,
+    /// The faults of [`Queue::send`].
+    pub faults: Faults,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    now: Duration,
+    sent: u64,
+    stored: Vec<Stored>,
+    remembered: Vec<(String, String, Duration)>,
+    delays: Vec<(Vec<String>, Duration)>,
+    dead_letters: Option<(MemoryQueue, u32)>,
+}
+
+/// A message that stands in a queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// `MessageId`.
+    pub id: String,
+    /// `SequenceNumber`.
+    pub sequence: String,
+    /// What was sent.
+    pub entry: QueueEntry,
+    /// How often it was received.
+    pub received: u32,
+    /// Somebody is working on it.
+    pub in_flight: bool,
+    /// Not handed out before this moment of the queue's clock.
+    pub hidden_until: Duration,
+}
+
+impl MemoryQueue {
+    /// An empty queue with a name.
+    pub fn new(name: &str) -> Self {
+        let url = format!("https://sqs.eu-central-1.amazonaws.com/000000000000/{name}.fifo");
+        Self { url, faults: Faults::default(), state: Arc::default() }
+    }
+
+    /// The same with a dead-letter queue for what was received `max_receives` times.
+    pub fn with_dead_letters(self, queue: MemoryQueue, max_receives: u32) -> Self {
+        lock(&self.state).dead_letters = Some((queue, max_receives));
+        self
+    }
+
+    /// Scripts a fault of the next [`Queue::send`].
+    pub fn fault(&self, fault: Fault) {
+        self.faults.push(fault);
+    }
+
+    /// Moves the queue's clock, by which it forgets deduplication ids and shows delayed messages.
+    pub fn advance(&self, time: Duration) {
+        lock(&self.state).now += time;
+    }
+
+    /// What stands in the queue, in order.
+    pub fn stored(&self) -> Vec<Stored> {
+        lock(&self.state).stored.clone()
+    }
+
+    /// The entries that stand in the queue, in order.
+    pub fn entries(&self) -> Vec<QueueEntry> {
+        self.stored().into_iter().map(|stored| stored.entry).collect()
+    }
+
+    /// The delays that were asked for, with their receipts.
+    pub fn delays(&self) -> Vec<(Vec<String>, Duration)> {
+        lock(&self.state).delays.clone()
+    }
+
+    /// Receives up to `max` messages as a Lambda event. A group with a message in flight or hidden gives nothing.
+    pub fn receive(&self, max: usize) -> SqsEvent {
+        let mut state = lock(&self.state);
+        let now = state.now;
+        state.bury();
+        let mut held: HashSet<String> = HashSet::new();
+        let busy = state.stored.iter().filter(|stored| stored.in_flight);
+        held.extend(busy.map(|stored| stored.entry.group.clone()));
+        let mut records = Vec::new();
+        for stored in &mut state.stored {
+            if records.len() == max {
+                break;
+            }
+            if stored.hidden_until > now {
+                held.insert(stored.entry.group.clone());
+            }
+            if held.contains(&stored.entry.group) {
+                continue;
+            }
+            stored.in_flight = true;
+            stored.received += 1;
+            records.push(Record::of(stored).build());
+        }
+        event_of(records)
+    }
+
+    /// Takes a function's answer for what is in flight: what failed is visible again (after its delay), the rest is deleted.
+    /// `Err` stands for an invocation that failed as a whole. An id that is not in flight fails everything, as in Lambda.
+    pub fn answer(&self, answer: std::result::Result<&SqsBatchResponse, ()>) {
+        let mut state = lock(&self.state);
+        let in_flight: HashSet<&str> =
+            state.stored.iter().filter(|stored| stored.in_flight).map(|stored| stored.id.as_str()).collect();
+        let failed: Option<HashSet<String>> = answer.ok().and_then(|answer| {
+            let ids = answer.batch_item_failures.iter().map(|failure| &failure.item_identifier);
+            ids.map(|id| in_flight.contains(id.as_str()).then(|| id.clone())).collect()
+        });
+        let stays = |stored: &Stored| !stored.in_flight || failed.as_ref().is_none_or(|failed| failed.contains(&stored.id));
+        state.stored.retain(stays);
+        for stored in &mut state.stored {
+            stored.in_flight = false;
+        }
+    }
+}
+
+impl State {
+    fn store(&mut self, entry: QueueEntry, dedupe: bool) {
+        let now = self.now;
+        self.remembered.retain(|(_, _, at)| now.saturating_sub(*at) < DEDUP_WINDOW);
+        let known = |(group, dedup, _): &(String, String, Duration)| *group == entry.group && *dedup == entry.dedup;
+        if dedupe && self.remembered.iter().any(known) {
+            return;
+        }
+        self.remembered.push((entry.group.clone(), entry.dedup.clone(), now));
+        self.sent += 1;
+        let sequence = format!("1887{:016}", self.sent);
+        let id = format!("00000000-0000-4000-8000-{:012}", self.sent);
+        let hidden_until = Duration::ZERO;
+        self.stored.push(Stored { id, sequence, entry, received: 0, in_flight: false, hidden_until });
+    }
+
+    /// Moves what was received too often to the dead-letter queue.
+    fn bury(&mut self) {
+        let Some((queue, max)) = self.dead_letters.clone() else { return };
+        let (dead, alive) = self.stored.drain(..).partition(|stored| !stored.in_flight && stored.received >= max);
+        self.stored = alive;
+        let dead: Vec<Stored> = dead;
+        for stored in dead {
+            // SQS keeps the deduplication id, and its own move is never deduplicated.
+            lock(&queue.state).store(stored.entry, false);
+        }
+    }
+}
+
+#[async_trait]
+impl Queue for MemoryQueue {
+    async fn send(&self, entries: Vec<QueueEntry>) -> Vec<Result<()>> {
+        let groups: Vec<Option<&str>> = entries.iter().map(|entry| Some(entry.group.as_str())).collect();
+        let turns = self.faults.batch(&groups);
+        let mut state = lock(&self.state);
+        let send = |(entry, turn)| match turn {
+            Turn::Take => {
+                state.store(entry, true);
+                Ok(())
+            }
+            Turn::TakeButFail(kind) => {
+                state.store(entry, true);
+                Err(error("memory:Send", kind))
+            }
+            Turn::Fail(kind) => Err(error("memory:Send", kind)),
+        };
+        entries.into_iter().zip(turns).map(send).collect()
+    }
+
+    fn url(&self) -> &str {
+        &self.url
+    }
+}
+
+#[async_trait]
+impl Inbox for MemoryQueue {
+    async fn delay(&self, receipts: &[String], delay: Duration) -> Result<()> {
+        let mut state = lock(&self.state);
+        let until = state.now + delay;
+        state.delays.push((receipts.to_vec(), delay));
+        for stored in &mut state.stored {
+            let receipt = format!("receipt-{}-{}", stored.id, stored.received);
+            if stored.in_flight && receipts.contains(&receipt) {
+                stored.hidden_until = until;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Takes down the delays that were asked for.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryInbox {
+    /// The faults of [`Inbox::delay`].
+    pub faults: Faults,
+    delays: Arc<Mutex<Vec<(Vec<String>, Duration)>>>,
+}
+
+impl MemoryInbox {
+    /// Without any delay yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The delays that were asked for, with their receipts.
+    pub fn delays(&self) -> Vec<(Vec<String>, Duration)> {
+        lock(&self.delays).clone()
+    }
+}
+
+#[async_trait]
+impl Inbox for MemoryInbox {
+    async fn delay(&self, receipts: &[String], delay: Duration) -> Result<()> {
+        self.faults.single("memory:Delay", || {
+            lock(&self.delays).push((receipts.to_vec(), delay));
+            Ok(())
+        })
+    }
+}

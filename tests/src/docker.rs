@@ -1,0 +1,1 @@
+//! A Docker engine, where one runs.

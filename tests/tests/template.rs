@@ -1,0 +1,350 @@
+//! The template keeps the rules of `sync_tests::template`, and each rule catches the template that breaks it.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test stops at what it did not expect"
+)]
+
+use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+use sync_tests::place;
+use sync_tests::template::{Template, rules};
+
+fn template() -> Template {
+    Template::read().unwrap()
+}
+
+#[test]
+fn the_template_keeps_every_rule() {
+    let template = template();
+    let breaches: Vec<String> = rules()
+        .iter()
+        .flat_map(|rule| {
+            (rule.breaches)(&template).into_iter().map(|breach| format!("{}: {breach}", rule.name))
+        })
+        .collect();
+    assert!(breaches.is_empty(), "\n{}", breaches.join("\n"));
+}
+
+/// The place of one statement in the policies of a role.
+fn statement<'a>(document: &'a mut Value, role: &str, sid: &str) -> &'a mut Value {
+    let policy = &mut properties(document, role)["Policies"][0]["PolicyDocument"];
+    let statements = policy["Statement"].as_array_mut().unwrap();
+    statements
+        .iter_mut()
+        .find(|one| one["Sid"] == sid)
+        .unwrap_or_else(|| panic!("{role} has no statement {sid}"))
+}
+
+fn properties<'a>(document: &'a mut Value, id: &str) -> &'a mut Value {
+    let resource = &mut document["Resources"][id];
+    assert!(resource.is_object(), "the template has no {id}");
+    &mut resource["Properties"]
+}
+
+fn remove(place: &mut Value, name: &str) {
+    assert!(place.as_object_mut().unwrap().remove(name).is_some(), "there is no {name} to remove");
+}
+
+/// Changes that each break the template, and the rule that must catch it.
+type Mutants = Vec<(&'static str, Vec<fn(&mut Value)>)>;
+
+fn mutants() -> Mutants {
+    vec![
+        (
+            "a route without an authorizer says why",
+            vec![|d| properties(d, "IamPushRoute")["AuthorizationType"] = json!("NONE"), |d| {
+                remove(properties(d, "IamPushRoute"), "AuthorizationType")
+            }],
+        ),
+        (
+            "each route has a throttle, each stage an access log",
+            vec![
+                |d| {
+                    remove(
+                        &mut properties(d, "PushStage")["RouteSettings"],
+                        "POST /v1/sources/{source}/changes",
+                    )
+                },
+                |d| remove(properties(d, "PushStage"), "DefaultRouteSettings"),
+                |d| remove(properties(d, "PushStage"), "AccessLogSettings"),
+            ],
+        ),
+        (
+            "an integration waits longer than its function works",
+            vec![|d| properties(d, "CapturePush")["Timeout"] = json!(30)],
+        ),
+        (
+            "who invokes a function is named by its ARN",
+            vec![|d| remove(properties(d, "CapturePushPermission"), "SourceArn")],
+        ),
+        (
+            "queues and topics are high-throughput FIFO without content-based deduplication",
+            vec![
+                |d| properties(d, "EventsTopic")["ContentBasedDeduplication"] = json!(true),
+                |d| remove(properties(d, "EventsTopic"), "FifoThroughputScope"),
+                |d| remove(properties(d, "LoyaltyQueue"), "FifoThroughputLimit"),
+                |d| remove(properties(d, "WarehouseQueue"), "FifoQueue"),
+            ],
+        ),
+        (
+            "a mapping reports single failures and has a ceiling",
+            vec![
+                |d| remove(properties(d, "DeliverLoyaltyMapping"), "FunctionResponseTypes"),
+                |d| d["Mappings"]["Targets"]["Loyalty"]["MaxConcurrency"] = json!(1),
+                |d| remove(properties(d, "TransformMapping"), "ScalingConfig"),
+                |d| properties(d, "EnrichMapping")["BatchSize"] = json!(100),
+                |d| properties(d, "Transform")["ReservedConcurrentExecutions"] = json!(5),
+            ],
+        ),
+        (
+            "a message stays hidden for six times the function's time-out",
+            vec![|d| properties(d, "ChangesQueue")["VisibilityTimeout"] = json!(179), |d| {
+                remove(properties(d, "WarehouseQueue"), "VisibilityTimeout")
+            }],
+        ),
+        (
+            "a function may read its queue and hide messages in it",
+            vec![|d| {
+                let without = json!(["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"]);
+                statement(d, "DeliverLoyaltyRole", "Read")["Action"] = without;
+            }],
+        ),
+        (
+            "a queue that is read has a dead-letter queue of its kind that outlives it",
+            vec![
+                |d| remove(properties(d, "EnrichmentQueue"), "RedrivePolicy"),
+                |d| properties(d, "ChangesDeadLetterQueue")["MessageRetentionPeriod"] = json!(345_600),
+                |d| remove(properties(d, "LoyaltySubscriptionDeadLetterQueue"), "FifoQueue"),
+                |d| properties(d, "TicketRuleDeadLetterQueue")["FifoQueue"] = json!(true),
+            ],
+        ),
+        (
+            "a queue gives up when the design says so",
+            vec![
+                |d| properties(d, "ChangesQueue")["RedrivePolicy"]["maxReceiveCount"] = json!(1),
+                |d| properties(d, "LoyaltyQueue")["RedrivePolicy"]["maxReceiveCount"] = json!(5),
+                |d| properties(d, "Transform")["Environment"]["Variables"]["MAX_RECEIVES"] = json!("6"),
+            ],
+        ),
+        (
+            "clear values stand in Changes for four days at most",
+            vec![|d| properties(d, "ChangesQueue")["MessageRetentionPeriod"] = json!(1_209_600), |d| {
+                let both = json!([{ "Fn::GetAtt": ["EnrichmentQueue", "Arn"] }, { "Fn::GetAtt": ["ChangesQueue", "Arn"] }]);
+                statement(d, "EnrichRole", "Read")["Resource"] = both;
+            }],
+        ),
+        (
+            "a subscription delivers raw and has a dead-letter queue",
+            vec![|d| remove(properties(d, "LoyaltySubscription"), "RedrivePolicy"), |d| {
+                properties(d, "WarehouseSubscription")["RawMessageDelivery"] = json!(false)
+            }],
+        ),
+        (
+            "a queue admits the topic and nobody else",
+            vec![
+                |d| {
+                    remove(
+                        &mut properties(d, "LoyaltyQueuePolicy")["PolicyDocument"]["Statement"][0],
+                        "Condition",
+                    )
+                },
+                |d| remove(&mut d["Resources"], "WarehouseSubscriptionDeadLetterQueuePolicy"),
+            ],
+        ),
+        (
+            "a filter policy keeps the limits of SNS and lets snapshots for one target through",
+            vec![
+                |d| {
+                    let names: Vec<String> = (0..20).map(|number| format!("attribute_{number}")).collect();
+                    d["Mappings"]["Targets"]["Loyalty"]["Changed"] = json!(names);
+                },
+                |d| d["Mappings"]["Targets"]["Loyalty"]["Models"] = json!([1]),
+                |d| properties(d, "LoyaltySubscription")["FilterPolicy"]["only"][1] = json!("warehouse"),
+                |d| remove(&mut properties(d, "WarehouseSubscription")["FilterPolicy"], "only"),
+            ],
+        ),
+        (
+            "everything at rest is under the customer key",
+            vec![
+                |d| remove(properties(d, "ChangesDeadLetterQueue"), "KmsMasterKeyId"),
+                |d| properties(d, "AlertTopic")["KmsMasterKeyId"] = json!("alias/aws/sns"),
+                |d| remove(properties(d, "LedgerTable"), "SSESpecification"),
+                |d| remove(properties(d, "TransformLog"), "KmsKeyId"),
+                |d| remove(properties(d, "FailureBus"), "KmsKeyIdentifier"),
+            ],
+        ),
+        (
+            "tables and keys outlive the stack",
+            vec![
+                |d| remove(&mut d["Resources"]["ValueKey"], "DeletionPolicy"),
+                |d| remove(properties(d, "TicketTable"), "PointInTimeRecoverySpecification"),
+                |d| remove(properties(d, "KeysTable"), "DeletionProtectionEnabled"),
+                |d| properties(d, "StoreKey")["EnableKeyRotation"] = json!(false),
+            ],
+        ),
+        (
+            "nothing bills by provisioned capacity",
+            vec![|d| properties(d, "LedgerTable")["BillingMode"] = json!("PROVISIONED"), |d| {
+                remove(&mut d["Resources"]["EgressNatGateway"], "Condition")
+            }],
+        ),
+        (
+            "each function logs into a group of its own that forgets",
+            vec![|d| remove(properties(d, "TransformLog"), "RetentionInDays"), |d| {
+                remove(properties(d, "DeliverWarehouse"), "LoggingConfig")
+            }],
+        ),
+        (
+            "each dead-letter queue and each waiting queue has an alarm that tells somebody",
+            vec![
+                |d| remove(&mut d["Resources"], "LoyaltySubscriptionDeadLetterAlarm"),
+                |d| remove(properties(d, "ChangesAgeAlarm"), "AlarmActions"),
+                |d| properties(d, "TicketDeadLetterAlarm")["Threshold"] = json!(10),
+            ],
+        ),
+        (
+            "no role reaches every resource",
+            vec![|d| statement(d, "TransformRole", "Read")["Resource"] = json!("*"), |d| {
+                let all = json!({ "Fn::Sub": "arn:aws:secretsmanager:${AWS::Region}:${AWS::AccountId}:secret:datasync/*" });
+                properties(d, "CapturePushSecretCrm")["PolicyDocument"]["Statement"][0]["Resource"] = all;
+            }],
+        ),
+        (
+            "no role may do everything of a service",
+            vec![|d| statement(d, "TicketRole", "Tickets")["Action"] = json!("dynamodb:*")],
+        ),
+        (
+            "a key is used through one service or with an encryption context",
+            vec![|d| remove(statement(d, "TransformRole", "SealValues"), "Condition"), |d| {
+                remove(
+                    &mut statement(d, "TicketRole", "EncryptedTopic")["Condition"]["StringEquals"],
+                    "kms:ViaService",
+                )
+            }],
+        ),
+        (
+            "a key admits services for one resource only",
+            vec![
+                |d| {
+                    let statements = &mut properties(d, "StoreKey")["KeyPolicy"]["Statement"];
+                    remove(&mut statements[1]["Condition"], "ArnEquals");
+                },
+                |d| properties(d, "TokenKey")["KeyPolicy"]["Statement"][0]["Principal"] = json!("*"),
+            ],
+        ),
+        (
+            "each role takes the permissions boundary and trusts Lambda alone",
+            vec![
+                |d| remove(properties(d, "DeliverLoyaltyRole"), "PermissionsBoundary"),
+                |d| properties(d, "Enrich")["Role"] = json!({ "Fn::GetAtt": ["TransformRole", "Arn"] }),
+                |d| {
+                    let trust = &mut properties(d, "TicketRole")["AssumeRolePolicyDocument"]["Statement"][0];
+                    trust["Principal"] = json!({ "AWS": "*" });
+                },
+            ],
+        ),
+        (
+            "each function runs a binary of this workspace",
+            vec![|d| d["Resources"]["Enrich"]["Metadata"]["BuildProperties"]["Binary"] = json!("enricher")],
+        ),
+        (
+            "each function has the variables that its settings need, and no others",
+            vec![
+                |d| remove(&mut properties(d, "DeliverLoyalty")["Environment"]["Variables"], "LEDGER_TABLE"),
+                |d| remove(&mut properties(d, "Enrich")["Environment"]["Variables"], "AWS_ENDPOINT_URL"),
+                |d| properties(d, "Ticket")["Environment"]["Variables"]["TICKET_DAY"] = json!("90"),
+            ],
+        ),
+        (
+            "no variable holds a secret",
+            vec![|d| {
+                let secret = json!("{{resolve:secretsmanager:datasync/source/crm}}");
+                properties(d, "CapturePush")["Environment"]["Variables"]["ID_KEY_ARN"] = secret;
+            }],
+        ),
+        (
+            "the ceilings together stay within the budget",
+            vec![|d| d["Mappings"]["Targets"]["Warehouse"]["MaxConcurrency"] = json!(40)],
+        ),
+        (
+            "no message comes back to the function that sent it",
+            vec![
+                |d| {
+                    let back = json!({ "Fn::GetAtt": ["ChangesQueue", "Arn"] });
+                    statement(d, "EnrichRole", "SetAside")["Resource"] = back;
+                },
+                |d| properties(d, "DeliverLoyalty")["RecursiveLoop"] = json!("Allow"),
+            ],
+        ),
+        (
+            "each target and each source of the mappings is there",
+            vec![|d| d["Mappings"]["Targets"]["Desk"] = d["Mappings"]["Targets"]["Loyalty"].clone(), |d| {
+                d["Mappings"]["Sources"]["Erp"] = json!({ "Secret": "datasync/source/erp" })
+            }],
+        ),
+        (
+            "what is for a laptop, and what bills by the hour, is off",
+            vec![|d| d["Parameters"]["AllowLoopback"]["Default"] = json!("true"), |d| {
+                d["Parameters"]["FixedEgress"]["Default"] = json!("true")
+            }],
+        ),
+    ]
+}
+
+#[test]
+fn each_rule_catches_the_template_that_breaks_it() {
+    let template = template();
+    let rules = rules();
+    let mut missed = Vec::new();
+    let mut proven = BTreeSet::new();
+    for (name, changes) in mutants() {
+        let rule = rules
+            .iter()
+            .find(|rule| rule.name == name)
+            .unwrap_or_else(|| panic!("there is no rule {name:?}"));
+        proven.insert(name);
+        for (number, change) in changes.into_iter().enumerate() {
+            if (rule.breaches)(&template.changed(change)).is_empty() {
+                missed.push(format!("mutant {number} of {name:?}"));
+            }
+        }
+    }
+    assert!(missed.is_empty(), "not caught: {missed:#?}");
+    let unproven: Vec<&str> =
+        rules.iter().map(|rule| rule.name).filter(|name| !proven.contains(name)).collect();
+    assert!(unproven.is_empty(), "no mutant shows that these can fail: {unproven:?}");
+}
+
+/// cfn-lint on the expanded template, informational findings included. A finding that has to stay gets an
+/// `--ignore-checks` here and the reason beside it; there is none.
+#[test]
+fn the_expanded_template_has_no_finding() {
+    let template = template();
+    let mut lint = Command::new(place::sam_program("cfn-lint"))
+        .args(["--include-checks", "I", "--regions", "eu-central-1", "--format", "parseable"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    lint.stdin.take().unwrap().write_all(template.document().to_string().as_bytes()).unwrap();
+    let output = lint.wait_with_output().unwrap();
+    let findings =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && findings.trim().is_empty(), "{findings}");
+}
+
+/// The template as written, as `sam deploy` would check it.
+#[test]
+fn the_template_as_written_is_valid() {
+    let output = place::sam().unwrap().args(["validate", "--lint"]).output().unwrap();
+    let told =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}");
+}
