@@ -139,6 +139,21 @@ impl Aws {
         self.json("logs", "1.1", "Logs_20140328", action, body).await
     }
 
+    /// A call of Lambda, which speaks REST.
+    pub async fn lambda(&self, method: &str, path: &str, body: &Value) -> Result<Value> {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.endpoint))
+            .header("authorization", authorization("lambda"))
+            .header("content-type", "application/json")
+            .body(Full::new(Bytes::from(body.to_string())))?;
+        let answer = http::send(&self.client, request).await.with_context(|| format!("lambda {path}"))?;
+        if !(200..300).contains(&answer.status) {
+            return Err(Refused { service: "lambda", status: answer.status, body: answer.text() }.into());
+        }
+        answer.json()
+    }
+
     /// Every message in every queue, visible or not, without receiving any.
     pub async fn held(&self) -> Result<Vec<Held>> {
         let answer = self.get("/_ministack/sqs/messages").await?;

@@ -131,23 +131,35 @@ pub fn refuse_the_poison(rig: &Rig) {
 /// The whole day: opening, outage, refusals, failures, recovery, closing.
 pub async fn day(rig: &Rig, day: &Workload, progress: &dyn Progress) -> Result<(Pushed, Oracle)> {
     let (mut pushed, mut oracle) = (Pushed::default(), Oracle::new());
+    day_after(rig, day, progress, &mut pushed, &mut oracle).await?;
+    Ok((pushed, oracle))
+}
+
+/// The day, or the rest of it, after what was pushed already.
+pub async fn day_after(
+    rig: &Rig,
+    day: &Workload,
+    progress: &dyn Progress,
+    pushed: &mut Pushed,
+    oracle: &mut Oracle,
+) -> Result<()> {
     refuse_the_poison(rig);
     stage(progress, "push: everything is new", async {
-        pushed.push(rig, &day.opening, &mut oracle).await?;
+        pushed.push(rig, &day.opening, oracle).await?;
         Ok(((), format!("{} changes accepted", pushed.accepted)))
     })
     .await?;
     stage(progress, "wait until both targets have it", async {
-        both(rig, &oracle).await?;
+        both(rig, oracle).await?;
         Ok(((), format!("loyalty {}, warehouse {}", rig.loyalty.accepted(), rig.warehouse.accepted())))
     })
     .await?;
     stage(progress, "push while loyalty is down (503, then gone)", async {
         let (first, second) = day.outage.split_at(day.outage.len() / 2);
         rig.loyalty.fail_with(503);
-        pushed.push(rig, first, &mut oracle).await?;
+        pushed.push(rig, first, oracle).await?;
         rig.loyalty.take_down();
-        pushed.push(rig, second, &mut oracle).await?;
+        pushed.push(rig, second, oracle).await?;
         Ok(((), format!("{} changes accepted", pushed.accepted)))
     })
     .await?;
@@ -161,7 +173,7 @@ pub async fn day(rig: &Rig, day: &Workload, progress: &dyn Progress) -> Result<(
     })
     .await?;
     stage(progress, "push good changes among bad ones", async {
-        pushed.push(rig, &day.refusals, &mut oracle).await?;
+        pushed.push(rig, &day.refusals, oracle).await?;
         let request = day.refusals.first().context("no request to turn away")?;
         pushed.turn_away(rig, request).await?;
         let refused: usize = pushed.refused.values().sum();
@@ -169,19 +181,19 @@ pub async fn day(rig: &Rig, day: &Workload, progress: &dyn Progress) -> Result<(
     })
     .await?;
     stage(progress, "push records that cannot go on", async {
-        pushed.push(rig, &day.failures, &mut oracle).await?;
+        pushed.push(rig, &day.failures, oracle).await?;
         Ok(((), format!("{} tickets to come", oracle.tickets.len())))
     })
     .await?;
     stage(progress, "bring loyalty back, push the closing", async {
         rig.loyalty.bring_back();
-        pushed.push(rig, &day.closing, &mut oracle).await?;
+        pushed.push(rig, &day.closing, oracle).await?;
         pushed.again(rig).await?;
         Ok(((), format!("{} changes accepted", pushed.accepted)))
     })
     .await?;
     stage(progress, "wait until nothing moves", async {
-        settle(rig, &oracle).await?;
+        settle(rig, oracle).await?;
         let note = format!(
             "loyalty {}, warehouse {}, tickets {}",
             rig.loyalty.accepted(),
@@ -190,8 +202,7 @@ pub async fn day(rig: &Rig, day: &Workload, progress: &dyn Progress) -> Result<(
         );
         Ok(((), note))
     })
-    .await?;
-    Ok((pushed, oracle))
+    .await
 }
 
 /// Waits until both targets have as many deliveries as they must get.

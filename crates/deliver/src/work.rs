@@ -54,19 +54,15 @@ impl Work<'_> {
     /// Works a message to its outcome.
     pub(crate) async fn work(&self, turn: Turn<'_>) -> Outcome {
         let message = turn.message;
-        let outcome = match ReceivedEvent::read(&message.body) {
-            Ok(event) => {
-                let outcome = self.event(turn, &event).await;
-                log(message, Some(&event), &outcome);
-                outcome
-            }
+        let event = ReceivedEvent::read(&message.body);
+        let outcome = match &event {
+            Ok(event) => self.event(turn, event).await,
             Err(error) => {
-                let reason = Reason::new("unreadable_event", place_of(&error));
-                let outcome = self.deps.parker.park(message, reason, &About::default()).await;
-                log(message, None, &outcome);
-                outcome
+                let reason = Reason::new("unreadable_event", place_of(error));
+                self.deps.parker.park(message, reason, &About::default()).await
             }
         };
+        log(message, event.as_ref().ok(), &outcome);
         outcome
     }
 

@@ -11,15 +11,17 @@ use sync_aws::kms::KmsKeys;
 use sync_aws::secrets::SecretsManager;
 use sync_aws::sns::SnsTopic;
 use sync_aws::sqs::SqsQueue;
-use sync_domain::config::{ConfigFile, SyncConfig};
+use sync_domain::config::SyncConfig;
 use sync_domain::id::ModelId;
 use sync_domain::outcome::Stage;
 use sync_domain::policy::CompiledPolicy;
 use sync_domain::ports::{HashKey, LookupTable, Secrets, Topic};
+use sync_lambda::keyring::Keyring;
 use sync_lambda::park::Parker;
+use sync_lambda::settings::Lookup as Environment;
+use sync_lambda::start;
 
 use crate::cache::{Bounds, Cache};
-use crate::keys::KeyRing;
 use crate::lookup::{self, Lookup};
 use crate::settings::Settings;
 
@@ -32,7 +34,7 @@ pub struct Deps {
     /// The secrets that HTTP services ask for.
     pub secrets: Arc<dyn Secrets>,
     /// The keys that protect what is added.
-    pub keys: KeyRing,
+    pub keyring: Keyring,
     /// Where events go.
     pub topic: Arc<dyn Topic>,
     /// Where records go that cannot go on.
@@ -44,8 +46,11 @@ pub struct Deps {
 }
 
 impl Deps {
-    /// The function's dependencies on AWS. Nothing is asked of the network yet.
-    pub fn of_aws(settings: &Settings, config: &SyncConfig, clients: &Clients) -> Result<Self, Error> {
+    /// The real ones. Nothing is asked of the network yet.
+    pub fn of_aws(environment: &dyn Environment) -> Result<Self, start::Error> {
+        let settings = Settings::read(environment)?;
+        let config = sync_lambda::config::load(environment)?;
+        let clients = Clients::from_env(|name| environment.get(name));
         let dead_letters = Arc::new(SqsQueue::new(clients.sqs(), &settings.dead_letter_queue_url));
         let bus = Arc::new(EventBridgeBus::new(clients.eventbridge(), &settings.failure_bus));
         let key_service = KmsKeys::new(clients.kms())
@@ -53,10 +58,10 @@ impl Deps {
             .with_value_key(&settings.value_key_arn);
         let key_table = DynamoKeyTable::new(clients.dynamodb(), &settings.keys_table);
         Ok(Self {
-            models: models(config, settings.allow_loopback)?,
+            models: models(&config, settings.allow_loopback)?,
             tables: Arc::new(DynamoLookup::new(clients.dynamodb())),
             secrets: Arc::new(SecretsManager::new(clients.secrets_manager())),
-            keys: KeyRing::new(Arc::new(key_service), Arc::new(key_table), settings.token_key_version),
+            keyring: Keyring::new(Arc::new(key_service), Arc::new(key_table), settings.token_key_version),
             topic: Arc::new(SnsTopic::new(clients.sns(), &settings.events_topic_arn)),
             parker: Parker::new(Stage::Enrich, dead_letters, bus),
             max_receives: settings.max_receives.get(),
@@ -73,58 +78,24 @@ pub struct Model {
     pub lookup: Lookup,
 }
 
-/// A configuration that does not serve; `datasync validate` finds the same before a deploy.
+/// A look-up that does not compile; `datasync validate` finds the same before a deploy.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// Its files cannot be read.
-    #[error(transparent)]
-    Files(#[from] sync_lambda::config::Error),
-    /// A file is not what it should be: the first fault.
-    #[error("{0}")]
-    Config(String),
-    /// Its policy does not.
-    #[error("model {model}: {path}: {message}")]
-    Policy {
-        /// The model.
-        model: ModelId,
-        /// The place in its file.
-        path: String,
-        /// What is wrong.
-        message: String,
-    },
-    /// Its look-up does not.
-    #[error("model {model}: enrich: {source}")]
-    Lookup {
-        /// The model.
-        model: ModelId,
-        /// What is wrong.
-        source: lookup::Error,
-    },
-}
-
-/// The configuration that the layer carries.
-pub fn config(lookup: &(impl sync_lambda::settings::Lookup + ?Sized)) -> Result<SyncConfig, Error> {
-    let files = sync_lambda::config::read_files(&sync_lambda::config::dir(lookup)?)?;
-    let files: Vec<ConfigFile> = files.into_iter().map(|(path, text)| ConfigFile::new(path, text)).collect();
-    let first =
-        |errors: Vec<sync_domain::config::Error>| errors.into_iter().next().map(|error| error.to_string());
-    SyncConfig::parse(&files).map_err(|errors| Error::Config(first(errors).unwrap_or_default()))
+#[error("models/{model}.yaml: enrich: {source}")]
+pub struct Error {
+    /// The model.
+    model: ModelId,
+    /// What is wrong.
+    source: lookup::Error,
 }
 
 /// Compiles the models that have a look-up; the others never come here.
-pub fn models(config: &SyncConfig, allow_loopback: bool) -> Result<BTreeMap<ModelId, Model>, Error> {
+pub fn models(config: &SyncConfig, allow_loopback: bool) -> Result<BTreeMap<ModelId, Model>, start::Error> {
     let mut models = BTreeMap::new();
-    for model in config.models() {
-        let Some(enrich) = &model.enrich else { continue };
-        let name = || model.model.clone();
-        let version = config.policy_version(&model.model).unwrap_or_default();
-        let policy = CompiledPolicy::compile(model, version).map_err(|errors| {
-            let (path, message) = errors.into_iter().next().map(|e| (e.path, e.message)).unwrap_or_default();
-            Error::Policy { model: name(), path, message }
-        })?;
+    for (name, policy) in sync_lambda::config::policies(config)? {
+        let Some(enrich) = config.model(&name).and_then(|model| model.enrich.as_ref()) else { continue };
         let lookup = Lookup::compile(enrich, allow_loopback)
-            .map_err(|source| Error::Lookup { model: name(), source })?;
-        models.insert(name(), Model { policy, lookup });
+            .map_err(|source| Error { model: name.clone(), source })?;
+        models.insert(name, Model { policy, lookup });
     }
     Ok(models)
 }

@@ -1,13 +1,9 @@
-//! Records of models with a look-up: ask another system, protect what it says, publish.
-//!
-//! **Invariant.** What a look-up adds passes the policy before it is published: an event is made by
-//! `CompiledPolicy::enrich`, or it is the one that was received. What is asked and answered stands in memory only.
+#![doc = include_str!("../README.md")]
 
 pub mod answer;
 pub mod ask;
 pub mod cache;
 pub mod deps;
-pub mod keys;
 pub mod lookup;
 pub mod question;
 mod round;

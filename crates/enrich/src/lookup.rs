@@ -52,7 +52,7 @@ pub struct Lookup {
 #[derive(Debug, Clone)]
 pub enum Place {
     /// An HTTP service.
-    Http(Http),
+    Http(Box<Http>),
     /// A DynamoDB table.
     Table {
         /// Its name.
@@ -82,12 +82,12 @@ impl Lookup {
             (Some(http), None) => {
                 let networks = http.allow_networks.iter().map(|network| network.parse());
                 let allow_networks = networks.collect::<Result<_, _>>().map_err(|_| Error::Network)?;
-                let place = Place::Http(Http {
+                let place = Place::Http(Box::new(Http {
                     template: Template::parse(&http.url)?,
                     api_key: http.api_key.clone(),
                     timeout: duration(http.timeout.as_deref(), TIMEOUT, "http.timeout")?,
                     client: Client::new(Guard { allow_loopback, allow_networks, ..Guard::default() }),
-                });
+                }));
                 (place, duration(http.cache.as_deref(), AGE, "http.cache")?, &http.set)
             }
             (None, Some(table)) if table.key.is_empty() => return Err(Error::Key),

@@ -167,8 +167,8 @@ impl std::fmt::Debug for Question {
 
 /// The scalar at a path of the record; none if it is missing or null.
 fn input<'a>(record: &'a str, path: &str) -> Result<Option<Value<'a>>, Reason> {
-    let value =
-        of_record(record, path).map_err(|error| Reason::new("event_unreadable", error.offset.to_string()))?;
+    let value = of_record(record, path)
+        .map_err(|error| Reason::new("not_an_event", format!("byte {}", error.offset)))?;
     match value {
         None => Ok(None),
         Some(value) => match value.kind {

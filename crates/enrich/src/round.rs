@@ -4,12 +4,14 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use futures_util::FutureExt;
 use futures_util::future::{LocalBoxFuture, Shared, join_all};
+use futures_util::lock::Mutex;
 use sync_domain::event::{self, Event, MAX_EVENT_SIZE, ReceivedEvent};
 use sync_domain::outcome::{Outcome, Reason};
+use sync_domain::policy::{CompiledPolicy, Failure};
 use sync_lambda::batch::Message;
 use sync_lambda::deadline::Deadline;
 use sync_lambda::park::About;
@@ -57,11 +59,13 @@ pub(crate) struct Round<'r> {
     deps: &'r Deps,
     deadline: Deadline,
     asked: RefCell<HashMap<Key, Asked<'r>>>,
+    /// Groups that need a new key at the same time make it once.
+    keys_in_turn: Mutex<()>,
 }
 
 impl<'r> Round<'r> {
     pub(crate) fn new(deps: &'r Deps, deadline: Deadline) -> Self {
-        Self { deps, deadline, asked: RefCell::default() }
+        Self { deps, deadline, asked: RefCell::default(), keys_in_turn: Mutex::default() }
     }
 
     /// One outcome for each message, in order. Nothing of a message behind a failed one of its group is published.
@@ -134,7 +138,7 @@ impl<'r> Round<'r> {
         let about = about(&received);
         match self.event(message, &received).await {
             Ok(event) if event.size() > MAX_EVENT_SIZE => {
-                let reason = Reason::new("event_too_large", event.size().to_string());
+                let reason = Reason::new("too_large", format!("{} bytes", event.size()));
                 Prepared::Over(self.deps.parker.park(message, reason, &about).await)
             }
             Ok(event) => Prepared::Ready(Box::new(event), Box::new(about)),
@@ -165,7 +169,27 @@ impl<'r> Round<'r> {
             None => Rc::new(Answer::Absent),
         };
         let additions = lookup.additions(&answer).map_err(Stop::Never)?;
-        Ok(self.deps.keys.protect(policy, received, &additions).await?)
+        self.protect(policy, received, &additions).await
+    }
+
+    /// The event with what was found, under the rules of the policy. Without the keys there is no event.
+    async fn protect(
+        &self,
+        policy: &CompiledPolicy,
+        received: &ReceivedEvent<'_>,
+        found: &[(String, String)],
+    ) -> Result<Event, Stop> {
+        let keyring = &self.deps.keyring;
+        let keys_gone = |code: &str| Stop::Later(Reason::new("keys_unavailable", code));
+        let turn = self.keys_in_turn.lock().await;
+        keyring.ready(policy, true, seconds_since_1970()).await.map_err(|error| keys_gone(&error.code))?;
+        drop(turn);
+        match keyring.lend(policy, |keys, nonces| policy.enrich(received, found, keys, nonces)) {
+            Some(Ok(event)) => Ok(event),
+            Some(Err(Failure::Rejected(reason))) => Err(Stop::Never(reason)),
+            Some(Err(Failure::Key(error))) => Err(Stop::Later(Reason::new("key_refused", error.to_string()))),
+            None => Err(keys_gone("")),
+        }
     }
 
     async fn answer(&self, key: Key, question: Question, lookup: &'r Lookup) -> Result<Rc<Answer>, Failed> {
@@ -196,6 +220,11 @@ impl<'r> Round<'r> {
     }
 }
 
+fn seconds_since_1970() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
 fn by_group<'m>(messages: &[&'m Message]) -> Vec<Vec<(usize, &'m Message)>> {
     let mut groups: Vec<Vec<(usize, &Message)>> = Vec::new();
     for (index, message) in messages.iter().enumerate() {
@@ -222,10 +251,10 @@ fn behind() -> Reason {
 
 fn unreadable(error: &event::Error) -> Reason {
     let place = match error {
-        event::Error::Scan(error) => error.offset.to_string(),
+        event::Error::Scan(error) => format!("byte {}", error.offset),
         event::Error::Member(name) => (*name).to_owned(),
     };
-    Reason::new("event_unreadable", place)
+    Reason::new("not_an_event", place)
 }
 
 fn about(received: &ReceivedEvent<'_>) -> About {

@@ -78,6 +78,12 @@ fn may_change(status: StatusCode) -> bool {
     status.as_u16() == 429 || status.is_server_error() || status.is_success()
 }
 
+/// The SDK's retries without their pauses, for tests.
+#[cfg(test)]
+pub(crate) fn quick() -> aws_config::retry::RetryConfig {
+    aws_config::retry::RetryConfig::standard().with_initial_backoff(std::time::Duration::from_millis(1))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

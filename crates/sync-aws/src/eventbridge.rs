@@ -43,7 +43,10 @@ impl EventBridgeBus {
         let call = self.client.put_events().set_entries(Some(entries));
         let answer = call.send().await.map_err(|failed| from_sdk(PUT, &failed))?;
         // The call as a whole succeeds however many entries failed; an entry was taken only if it got an event id.
-        let result = |entry: &aws_sdk_eventbridge::types::PutEventsResultEntry| match (entry.event_id(), entry.error_code()) {
+        let result = |entry: &aws_sdk_eventbridge::types::PutEventsResultEntry| match (
+            entry.event_id(),
+            entry.error_code(),
+        ) {
             (Some(_), None) => Ok(()),
             (_, Some(code)) => Err((kind_of(code), code.to_owned())),
             (None, None) => Err((Kind::Unavailable, "NoAnswer".to_owned())),
@@ -55,12 +58,14 @@ impl EventBridgeBus {
 #[async_trait]
 impl FailureBus for EventBridgeBus {
     async fn report(&self, failures: &[FailureEvent]) -> Vec<Result<()>> {
-        let details: std::result::Result<Vec<String>, _> = failures.iter().map(serde_json::to_string).collect();
+        let details: std::result::Result<Vec<String>, _> =
+            failures.iter().map(serde_json::to_string).collect();
         let Ok(details) = details else {
             return failures.iter().map(|_| Err(error(PUT, Kind::Refused, "RequestNotMade"))).collect();
         };
         let size = |detail: &String| detail.len() + SOURCE.len() + DETAIL_TYPE.len();
-        let items: Vec<Item<'_>> = details.iter().map(|detail| Item { group: None, size: size(detail) }).collect();
+        let items: Vec<Item<'_>> =
+            details.iter().map(|detail| Item { group: None, size: size(detail) }).collect();
         batches::send(PUT, &items, LIMITS, self.patience, |indices| {
             self.put_call(indices.into_iter().filter_map(|index| details.get(index)).collect())
         })

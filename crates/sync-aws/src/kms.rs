@@ -57,12 +57,15 @@ fn root_message(key: HashKey, version: u32) -> String {
 
 /// The encryption context of a data key. It is not secret (CloudTrail shows it): names only.
 fn context(model: &str, attribute: &str) -> HashMap<String, String> {
-    [("model", model), ("attribute", attribute)].map(|(name, value)| (name.to_owned(), value.to_owned())).into()
+    [("model", model), ("attribute", attribute)]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into()
 }
 
 fn key_bytes(operation: &'static str, bytes: Option<Blob>) -> Result<KeyBytes> {
     let bytes = zeroize::Zeroizing::new(bytes.map(Blob::into_inner).unwrap_or_default());
-    let key: [u8; 32] = bytes.as_slice().try_into().map_err(|_| error(operation, Kind::Refused, "KeyLength"))?;
+    let key: [u8; 32] =
+        bytes.as_slice().try_into().map_err(|_| error(operation, Kind::Refused, "KeyLength"))?;
     Ok(KeyBytes::new(key))
 }
 

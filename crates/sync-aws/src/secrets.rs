@@ -55,7 +55,8 @@ impl SecretsManager {
         }
         let call = self.client.get_secret_value().secret_id(name);
         let answer = call.send().await.map_err(|failed| from_sdk(GET, &failed))?;
-        let text = answer.secret_string.map(Zeroizing::new).ok_or_else(|| error(GET, Kind::Refused, "NotText"))?;
+        let text =
+            answer.secret_string.map(Zeroizing::new).ok_or_else(|| error(GET, Kind::Refused, "NotText"))?;
         if let Ok(mut cache) = self.cache.lock() {
             cache.insert(name.to_owned(), Cached { text: text.clone(), read_at: Instant::now() });
         }

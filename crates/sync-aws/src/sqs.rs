@@ -34,7 +34,8 @@ impl SqsQueue {
 
     async fn send_call(&self, entries: Vec<&QueueEntry>) -> Result<Vec<Answer>> {
         let count = entries.len();
-        let wired: Result<Vec<_>> = entries.into_iter().enumerate().map(|(id, entry)| wire(id, entry)).collect();
+        let wired: Result<Vec<_>> =
+            entries.into_iter().enumerate().map(|(id, entry)| wire(id, entry)).collect();
         let call = self.client.send_message_batch().queue_url(&self.url).set_entries(Some(wired?));
         let answer = call.send().await.map_err(|failed| from_sdk(SEND, &failed))?;
         let taken = answer.successful().iter().map(|entry| (entry.id(), Ok(())));
@@ -84,7 +85,8 @@ impl SqsInbox {
                 .map_err(|_| error(DELAY, Kind::Refused, "RequestNotMade"))
         };
         let wired: Result<Vec<_>> = receipts.into_iter().enumerate().map(entry).collect();
-        let call = self.client.change_message_visibility_batch().queue_url(&self.url).set_entries(Some(wired?));
+        let call =
+            self.client.change_message_visibility_batch().queue_url(&self.url).set_entries(Some(wired?));
         let answer = call.send().await.map_err(|failed| from_sdk(DELAY, &failed))?;
         let taken = answer.successful().iter().map(|entry| (entry.id(), Ok(())));
         let failed = answer.failed().iter().map(|entry| (entry.id(), Err(refusal(entry))));
@@ -95,9 +97,11 @@ impl SqsInbox {
 #[async_trait]
 impl Inbox for SqsInbox {
     async fn delay(&self, receipts: &[String], delay: Duration) -> Result<()> {
-        let whole_seconds = delay.as_secs().saturating_add(u64::from(delay.subsec_nanos() > 0)).min(MAX_DELAY_S);
+        let whole_seconds =
+            delay.as_secs().saturating_add(u64::from(delay.subsec_nanos() > 0)).min(MAX_DELAY_S);
         let seconds = i32::try_from(whole_seconds).unwrap_or(i32::MAX);
-        let items: Vec<Item<'_>> = receipts.iter().map(|receipt| Item { group: None, size: receipt.len() }).collect();
+        let items: Vec<Item<'_>> =
+            receipts.iter().map(|receipt| Item { group: None, size: receipt.len() }).collect();
         let results = batches::send(DELAY, &items, LIMITS, self.patience, |indices| {
             let some = indices.into_iter().filter_map(|index| receipts.get(index)).collect();
             self.delay_call(some, seconds)
@@ -143,7 +147,6 @@ pub(crate) fn in_order<'a>(count: usize, answers: impl Iterator<Item = (&'a str,
     }
     ordered
 }
-
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,8 @@
-//! Names and identifiers: one type for each, so that a source is never taken for a target.
+//! Names and identifiers: one type for each, so that a source is never taken for a target. They are shared, not copied:
+//! each event names its source, model and record several times.
 
 use std::fmt;
+use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
@@ -23,7 +25,7 @@ macro_rules! name {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
-        pub struct $name(String);
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// The name as text.
@@ -37,7 +39,7 @@ macro_rules! name {
 
             fn try_from(name: String) -> Result<Self, NameError> {
                 check_name(&name)?;
-                Ok(Self(name))
+                Ok(Self(name.into()))
             }
         }
 
@@ -45,13 +47,14 @@ macro_rules! name {
             type Err = NameError;
 
             fn from_str(name: &str) -> Result<Self, NameError> {
-                Self::try_from(name.to_owned())
+                check_name(name)?;
+                Ok(Self(name.into()))
             }
         }
 
         impl From<$name> for String {
             fn from(name: $name) -> String {
-                name.0
+                name.0.as_ref().to_owned()
             }
         }
 
@@ -86,12 +89,24 @@ macro_rules! opaque {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-        #[serde(transparent)]
-        pub struct $name(String);
+        #[serde(from = "String", into = "String")]
+        pub struct $name(Arc<str>);
+
+        impl From<String> for $name {
+            fn from(text: String) -> Self {
+                Self(text.into())
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> String {
+                id.0.as_ref().to_owned()
+            }
+        }
 
         impl $name {
             /// Takes the identifier as it stands on the wire.
-            pub fn from_wire(text: impl Into<String>) -> Self {
+            pub fn from_wire(text: impl Into<Arc<str>>) -> Self {
                 Self(text.into())
             }
 

@@ -609,17 +609,15 @@ fn hex_of(chars: &mut std::str::Chars<'_>) -> u32 {
 /// Appends a text as a JSON string.
 pub fn write_string(out: &mut String, text: &str) {
     out.push('"');
-    let mut rest = text;
-    while let Some(at) = rest.find(needs_escape) {
-        let (plain, tail) = rest.split_at_checked(at).unwrap_or((rest, ""));
-        out.push_str(plain);
-        let mut chars = tail.chars();
-        if let Some(c) = chars.next() {
-            write_escape(out, c);
+    // EF begins U+FFFE and U+FFFF, and others that need no escape: those few texts take the slow way.
+    let plain = |byte: u8| byte >= 0x20 && byte != b'"' && byte != b'\\' && byte != 0xEF;
+    if text.bytes().all(plain) {
+        out.push_str(text);
+    } else {
+        for c in text.chars() {
+            if needs_escape(c) { write_escape(out, c) } else { out.push(c) }
         }
-        rest = chars.as_str();
     }
-    out.push_str(rest);
     out.push('"');
 }
 

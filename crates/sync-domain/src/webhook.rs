@@ -213,9 +213,16 @@ mod tests {
         }
         let mut cut = SIGNATURE.to_owned();
         cut.truncate(20);
-        for wrong in
-            ["", "v1,", "v1", " ", "v1a,g0hM9SsE", &SIGNATURE[3..], &SIGNATURE.replace("v1", "v2"), &cut]
-        {
+        for wrong in [
+            "",
+            "v1,",
+            "v1",
+            " ",
+            "v1a,g0hM9SsE",
+            SIGNATURE.trim_start_matches("v1,"),
+            &SIGNATURE.replace("v1", "v2"),
+            &cut,
+        ] {
             let result = verify(SECRET, ID, "1614265330", wrong, BODY, TIMESTAMP);
             assert_eq!(result, Err(Error::NoMatch), "{wrong}");
         }

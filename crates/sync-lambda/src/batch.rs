@@ -194,7 +194,8 @@ where
         let later = messages.iter().skip(index.saturating_add(1));
         let behind: Vec<&Message> = later.filter(|later| later.group == message.group).collect();
         let turn = Turn { message, behind: &behind };
-        let outcome = AssertUnwindSafe(work(turn)).catch_unwind().await.unwrap_or_else(|_| Outcome::Retry(panicked()));
+        let outcome =
+            AssertUnwindSafe(work(turn)).catch_unwind().await.unwrap_or_else(|_| Outcome::Retry(panicked()));
         if matches!(outcome, Outcome::Retry(_)) {
             failed.insert(&message.group);
         }
@@ -258,13 +259,16 @@ impl<'a> Account<'a> {
 
     /// The messages of a round whose group is not held up by an earlier round.
     fn without_blocked(&self, round: Vec<usize>) -> Vec<usize> {
-        let free = |index: &usize| self.messages.get(*index).is_some_and(|m| !self.blocked.contains(m.group.as_str()));
+        let free = |index: &usize| {
+            self.messages.get(*index).is_some_and(|m| !self.blocked.contains(m.group.as_str()))
+        };
         round.into_iter().filter(free).collect()
     }
 
     fn note(&mut self, worked: impl IntoIterator<Item = (usize, Outcome)>) {
         for (index, outcome) in worked {
-            let (Some(message), Some(place)) = (self.messages.get(index), self.outcomes.get_mut(index)) else {
+            let (Some(message), Some(place)) = (self.messages.get(index), self.outcomes.get_mut(index))
+            else {
                 continue;
             };
             if matches!(outcome, Outcome::Retry(_)) {

@@ -22,7 +22,10 @@ impl Nonces for NoncePool {
     fn next(&mut self) -> [u8; 12] {
         if self.bytes.is_empty() {
             self.bytes.resize(POOL, 0);
-            #[expect(clippy::expect_used, reason = "no nonce may be used twice; the record loop turns the panic into a retry")]
+            #[expect(
+                clippy::expect_used,
+                reason = "no nonce may be used twice; the record loop turns the panic into a retry"
+            )]
             rand::fill(&mut self.bytes).expect("the operating system gives random bytes");
         }
         let mut nonce = [0; 12];
@@ -78,7 +81,11 @@ impl Keyring {
     }
 
     /// Lends the policy's keys and a source of nonces. None before [`Keyring::ready`] has succeeded.
-    pub fn lend<T>(&self, policy: &CompiledPolicy, work: impl FnOnce(&mut PolicyKeys, &mut dyn Nonces) -> T) -> Option<T> {
+    pub fn lend<T>(
+        &self,
+        policy: &CompiledPolicy,
+        work: impl FnOnce(&mut PolicyKeys, &mut dyn Nonces) -> T,
+    ) -> Option<T> {
         let mut keys = self.keys.borrow_mut();
         let keys = keys.get_mut(policy.model())?;
         Some(work(keys, &mut *self.nonces.borrow_mut()))
@@ -93,7 +100,12 @@ impl Keyring {
 }
 
 fn refused(error: sync_domain::protect::Error) -> ports::Error {
-    ports::Error { kind: Kind::Refused, operation: "seal", code: "bad_key".to_owned(), source: Some(Box::new(error)) }
+    ports::Error {
+        kind: Kind::Refused,
+        operation: "seal",
+        code: "bad_key".to_owned(),
+        source: Some(Box::new(error)),
+    }
 }
 
 #[cfg(test)]

@@ -122,7 +122,8 @@ impl Parker {
         let version = about.version.iter().map(|version| ("version", version.as_str()));
         let original = message.attributes.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let kept = original.filter(|(name, _)| {
-            !OWN_ATTRIBUTES.contains(name) && !(*name == "version" && about.version.is_some())
+            let set_anew = OWN_ATTRIBUTES.contains(name) || (*name == "version" && about.version.is_some());
+            !set_anew
         });
         let attributes = OWN_ATTRIBUTES
             .into_iter()

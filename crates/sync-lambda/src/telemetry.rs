@@ -95,7 +95,10 @@ fn metrics_line(
             None => counts.push((name, 1)),
         }
     }
-    let mut line = format!(r#"{{"_aws":{{"Timestamp":{},"CloudWatchMetrics":[{{"Namespace":"DataSync","#, now.as_millis());
+    let mut line = format!(
+        r#"{{"_aws":{{"Timestamp":{},"CloudWatchMetrics":[{{"Namespace":"DataSync","#,
+        now.as_millis()
+    );
     line.push_str(match target {
         Some(_) => r#""Dimensions":[["stage","target"]],"Metrics":["#,
         None => r#""Dimensions":[["stage"]],"Metrics":["#,
@@ -158,7 +161,10 @@ impl Line {
     fn new(function: &str, metadata: &Metadata<'_>, now: Duration) -> Self {
         let level = metadata.level();
         let module = metadata.target();
-        Self(format!(r#"{{"timestamp_ms":{},"level":"{level}","function":"{function}","module":"{module}""#, now.as_millis()))
+        Self(format!(
+            r#"{{"timestamp_ms":{},"level":"{level}","function":"{function}","module":"{module}""#,
+            now.as_millis()
+        ))
     }
 
     fn name(&mut self, field: &Field) -> bool {

@@ -97,7 +97,9 @@ impl Faults {
                 if group.is_some_and(|group| failed.contains(group)) {
                     return Turn::Fail(Kind::Behind);
                 }
-                let Some((_, kind)) = entries.iter().find(|(place, _)| *place == at) else { return Turn::Take };
+                let Some((_, kind)) = entries.iter().find(|(place, _)| *place == at) else {
+                    return Turn::Take;
+                };
                 if let Some(group) = *group {
                     failed.insert(group);
                 }

@@ -31,9 +31,12 @@ struct State {
     sent: u64,
     stored: Vec<Stored>,
     remembered: Vec<(String, String, Duration)>,
-    delays: Vec<(Vec<String>, Duration)>,
+    delays: Vec<Delay>,
     dead_letters: Option<(MemoryQueue, u32)>,
 }
+
+/// Receipts and how long they are hidden.
+type Delay = (Vec<String>, Duration);
 
 /// A message that stands in a queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,7 +129,9 @@ impl MemoryQueue {
             let ids = answer.batch_item_failures.iter().map(|failure| &failure.item_identifier);
             ids.map(|id| in_flight.contains(id.as_str()).then(|| id.clone())).collect()
         });
-        let stays = |stored: &Stored| !stored.in_flight || failed.as_ref().is_none_or(|failed| failed.contains(&stored.id));
+        let stays = |stored: &Stored| {
+            !stored.in_flight || failed.as_ref().is_none_or(|failed| failed.contains(&stored.id))
+        };
         state.stored.retain(stays);
         for stored in &mut state.stored {
             stored.in_flight = false;
@@ -138,7 +143,8 @@ impl State {
     fn store(&mut self, entry: QueueEntry, dedupe: bool) {
         let now = self.now;
         self.remembered.retain(|(_, _, at)| now.saturating_sub(*at) < DEDUP_WINDOW);
-        let known = |(group, dedup, _): &(String, String, Duration)| *group == entry.group && *dedup == entry.dedup;
+        let known =
+            |(group, dedup, _): &(String, String, Duration)| *group == entry.group && *dedup == entry.dedup;
         if dedupe && self.remembered.iter().any(known) {
             return;
         }
@@ -153,7 +159,8 @@ impl State {
     /// Moves what was received too often to the dead-letter queue.
     fn bury(&mut self) {
         let Some((queue, max)) = self.dead_letters.clone() else { return };
-        let (dead, alive) = self.stored.drain(..).partition(|stored| !stored.in_flight && stored.received >= max);
+        let (dead, alive) =
+            self.stored.drain(..).partition(|stored| !stored.in_flight && stored.received >= max);
         self.stored = alive;
         let dead: Vec<Stored> = dead;
         for stored in dead {
@@ -209,7 +216,7 @@ impl Inbox for MemoryQueue {
 pub struct MemoryInbox {
     /// The faults of [`Inbox::delay`].
     pub faults: Faults,
-    delays: Arc<Mutex<Vec<(Vec<String>, Duration)>>>,
+    delays: Arc<Mutex<Vec<Delay>>>,
 }
 
 impl MemoryInbox {
@@ -233,3 +240,6 @@ impl Inbox for MemoryInbox {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

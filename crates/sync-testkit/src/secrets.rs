@@ -56,7 +56,8 @@ impl Secrets for MemorySecrets {
     async fn refresh(&self, name: &str) -> Result<Zeroizing<String>> {
         self.faults.single("memory:Secret", || {
             let mut state = lock(&self.state);
-            let text = state.stored.get(name).cloned().ok_or_else(|| error("memory:Secret", Kind::Refused))?;
+            let text =
+                state.stored.get(name).cloned().ok_or_else(|| error("memory:Secret", Kind::Refused))?;
             state.cached.insert(name.to_owned(), text.clone());
             Ok(Zeroizing::new(text))
         })

@@ -73,7 +73,8 @@ impl MemoryTopic {
             }
             state.remembered.push((group.clone(), dedup.clone(), now));
             state.published.push(event.clone());
-            let matching = state.subscriptions.iter().filter(|(policy, _)| matches(policy, event.attributes()));
+            let matching =
+                state.subscriptions.iter().filter(|(policy, _)| matches(policy, event.attributes()));
             matching.map(|(_, queue)| queue.clone()).collect()
         };
         for queue in queues {
@@ -119,7 +120,8 @@ fn check(policy: &Value) -> std::result::Result<(), FilterError> {
     let mut combinations: usize = 1;
     for (name, conditions) in keys {
         let conditions = conditions.as_array().filter(|conditions| !conditions.is_empty());
-        let conditions = conditions.ok_or_else(|| FilterError(format!("{name}: not a list of conditions")))?;
+        let conditions =
+            conditions.ok_or_else(|| FilterError(format!("{name}: not a list of conditions")))?;
         combinations = combinations.saturating_mul(conditions.len());
         if !conditions.iter().all(is_known) {
             return Err(FilterError(format!("{name}: unknown condition")));
@@ -146,7 +148,9 @@ fn matches(policy: &Value, attributes: &[(&'static str, AttributeValue)]) -> boo
     let empty = serde_json::Map::new();
     policy.as_object().unwrap_or(&empty).iter().all(|(name, conditions)| {
         let attribute = attributes.iter().find(|(known, _)| known == name).map(|(_, value)| value);
-        conditions.as_array().is_some_and(|conditions| conditions.iter().any(|condition| meets(condition, attribute)))
+        conditions
+            .as_array()
+            .is_some_and(|conditions| conditions.iter().any(|condition| meets(condition, attribute)))
     })
 }
 
@@ -173,3 +177,6 @@ fn meets(condition: &Value, attribute: Option<&AttributeValue>) -> bool {
         }
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,8 @@ use sync_aws::clients::Clients;
 use sync_aws::dynamodb::DynamoTickets;
 use sync_aws::sns::SnsAlerts;
 use sync_domain::ports::{Alerts, Tickets};
+use sync_lambda::settings::Lookup;
+use sync_lambda::start;
 
 use crate::settings::Settings;
 
@@ -21,12 +23,14 @@ pub struct Deps {
 }
 
 impl Deps {
-    /// The function's dependencies on AWS. Nothing is asked of the network yet.
-    pub fn of_aws(settings: &Settings, clients: &Clients) -> Self {
-        Self {
-            tickets: Arc::new(DynamoTickets::new(clients.dynamodb(), &settings.ticket_table)),
-            alerts: Arc::new(SnsAlerts::new(clients.sns(), &settings.alert_topic_arn)),
+    /// The real ones. Nothing is asked of the network yet.
+    pub fn of_aws(lookup: &dyn Lookup) -> Result<Self, start::Error> {
+        let settings = Settings::read(lookup)?;
+        let clients = Clients::from_env(|name| lookup.get(name));
+        Ok(Self {
+            tickets: Arc::new(DynamoTickets::new(clients.dynamodb(), settings.ticket_table)),
+            alerts: Arc::new(SnsAlerts::new(clients.sns(), settings.alert_topic_arn)),
             ticket_days: settings.ticket_days.get(),
-        }
+        })
     }
 }

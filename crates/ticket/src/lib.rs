@@ -1,7 +1,4 @@
-//! A failure on the bus becomes a ticket, and people hear of its cause once an hour.
-//!
-//! **Invariant.** Nothing here sees or writes a value of a record: a ticket holds names, codes, numbers, hashes and the
-//! key in its protected form, an alert not even that.
+#![doc = include_str!("../README.md")]
 
 pub mod alert;
 pub mod deps;

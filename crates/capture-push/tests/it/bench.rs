@@ -10,6 +10,7 @@ use serde_json::Value;
 use sync_domain::config::{ConfigFile, SyncConfig};
 use sync_testkit::{MemoryKeyService, MemoryQueue, MemoryReceipts, MemorySecrets};
 
+use crate::logs;
 use crate::push::Push;
 
 /// 2026-11-24T20:19:23Z
@@ -107,6 +108,7 @@ impl Answered {
 
 impl Bench {
     pub(crate) fn new() -> Self {
+        logs::keep();
         let files = FILES.map(|(path, text)| ConfigFile::new(path, text));
         let config = SyncConfig::parse(&files).unwrap();
         let (queue, receipts, keys) =

@@ -1,20 +1,29 @@
 //! Everything that is logged, whatever its field: more than the real logger would write.
 
+use std::cell::RefCell;
 use std::fmt::{Debug, Write};
-use std::sync::{Arc, Mutex};
+use std::sync::Once;
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Metadata, Subscriber, span};
 
-/// The lines so far; clones share them.
-#[derive(Clone, Default)]
-pub(crate) struct Logs(Arc<Mutex<Vec<String>>>);
-
-impl Logs {
-    pub(crate) fn lines(&self) -> Vec<String> {
-        self.0.lock().unwrap().clone()
-    }
+thread_local! {
+    /// The lines of this thread, which is to say of this test.
+    static LINES: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
 }
+
+/// Starts to keep what is logged, in all tests at once: `tracing` has one logger for the process.
+pub(crate) fn keep() {
+    static START: Once = Once::new();
+    START.call_once(|| tracing::subscriber::set_global_default(Logs).unwrap());
+}
+
+/// What this test has logged.
+pub(crate) fn lines() -> Vec<String> {
+    LINES.with_borrow(Vec::clone)
+}
+
+struct Logs;
 
 struct Line(String);
 
@@ -32,7 +41,7 @@ impl Subscriber for Logs {
     fn event(&self, event: &Event<'_>) {
         let mut line = Line(event.metadata().level().to_string());
         event.record(&mut line);
-        self.0.lock().unwrap().push(line.0);
+        LINES.with_borrow_mut(|lines| lines.push(line.0));
     }
 
     fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {

@@ -64,7 +64,7 @@ fn no_body_makes_the_endpoint_panic_and_what_it_takes_is_a_change() {
             let change = Change::read(&stored.entry.body, &Limits::default());
             assert!(change.is_ok(), "round {round}: {shown}");
         }
-        assert_eq!(std::str::from_utf8(&body).is_ok() || answer.status == 400, true, "round {round}: {shown}");
+        assert!(std::str::from_utf8(&body).is_ok() || answer.status == 400, "round {round}: {shown}");
     }
     println!("{taken} taken in part or whole, {refused} refused");
     assert!(taken > 200 && refused > 2_000, "the mutations reach both ends: {taken} {refused}");

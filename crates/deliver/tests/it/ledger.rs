@@ -162,9 +162,12 @@ async fn targets_and_records_have_rows_of_their_own() {
     let keys: Vec<_> = world.ledger.rows().into_keys().collect();
     assert_eq!((world.arrived(), keys.len()), (3, 3));
     assert!(keys.iter().all(|key| key.len() == 43 && !key.contains("rid")), "row keys are keyed hashes");
-    let other = World::of(&PLAIN.replace("target: loyalty", "target: loyalty")).await;
+    let other = World::of(&PLAIN.replace("target: loyalty", "target: warehouse")).await;
     assert!(other.one(&update(1)).await);
-    assert!(keys.contains(other.ledger.rows().keys().next().unwrap()), "the same in every process");
+    assert!(!keys.contains(other.ledger.rows().keys().next().unwrap()));
+    let again = World::plain().await;
+    assert!(again.one(&update(1)).await);
+    assert!(keys.contains(again.ledger.rows().keys().next().unwrap()), "the same in every process");
 }
 
 #[tokio::test]

@@ -56,7 +56,8 @@ impl World {
     /// The world of a target; `URL` in its YAML becomes the address of its endpoint.
     pub(crate) async fn of(yaml: &str) -> Self {
         let endpoint = Endpoint::start().await;
-        let file = ConfigFile::new("targets/loyalty.yaml", yaml.replace("URL", &endpoint.url()));
+        let name = yaml.lines().find_map(|line| line.strip_prefix("target: ")).unwrap();
+        let file = ConfigFile::new(format!("targets/{name}.yaml"), yaml.replace("URL", &endpoint.url()));
         let config = SyncConfig::parse(&[file]).unwrap();
         let target = CompiledTarget::compile(config.targets().next().unwrap().clone()).unwrap();
         let secrets = MemorySecrets::new().with(SECRET_NAME, SECRET);

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use enrich::cache::{Bounds, Cache};
 use enrich::deps::{Deps, models};
-use enrich::keys::KeyRing;
 use serde_json::{Value, json};
 use sync_domain::config::{ConfigFile, SyncConfig};
 use sync_domain::event::Event;
 use sync_domain::outcome::Stage;
 use sync_lambda::batch::Report;
 use sync_lambda::deadline::Deadline;
+use sync_lambda::keyring::Keyring;
 use sync_lambda::park::Parker;
 use sync_testkit::{
     MemoryFailureBus, MemoryKeyService, MemoryKeyTable, MemoryLookup, MemoryQueue, MemorySecrets,
@@ -73,7 +73,7 @@ impl Stand {
             models: models(&config, allow_loopback).unwrap(),
             tables: Arc::new(tables),
             secrets: Arc::new(secrets.clone()),
-            keys: KeyRing::new(Arc::new(key_service.clone()), Arc::new(key_table.clone()), 1),
+            keyring: Keyring::new(Arc::new(key_service.clone()), Arc::new(key_table.clone()), 1),
             topic: Arc::new(topic.clone()),
             parker: Parker::new(Stage::Enrich, Arc::new(dead_letters.clone()), Arc::new(bus.clone())),
             max_receives: MAX_RECEIVES,

@@ -85,7 +85,10 @@ async fn an_entry_behind_a_failed_one_is_not_sent() {
 #[tokio::test]
 async fn a_failed_entry_is_tried_again_before_anything_behind_it() {
     let service = Service::new(|call, indices| {
-        Ok(indices.iter().map(|index| if *index == 0 && call < 2 { no(Kind::Unavailable) } else { Ok(()) }).collect())
+        Ok(indices
+            .iter()
+            .map(|index| if *index == 0 && call < 2 { no(Kind::Unavailable) } else { Ok(()) })
+            .collect())
     });
     let results = service.send(&items(&["a", "a", "b"])).await;
     assert_eq!(kinds(&results), [TAKEN, TAKEN, TAKEN]);
@@ -172,7 +175,14 @@ async fn a_call_that_is_not_allowed_is_not_split() {
 async fn calls_keep_within_the_bytes() {
     let sized = |group: &'static str, size| Item { group: Some(group), size };
     let service = Service::new(|_, indices| Ok(fine(indices)));
-    let batch = [sized("a", 400), sized("b", 600), sized("c", 1), sized("d", 1_000), sized("e", 1_001), sized("e", 1)];
+    let batch = [
+        sized("a", 400),
+        sized("b", 600),
+        sized("c", 1),
+        sized("d", 1_000),
+        sized("e", 1_001),
+        sized("e", 1),
+    ];
     let results = service.send(&batch).await;
     assert_eq!(kinds(&results), [TAKEN, TAKEN, TAKEN, TAKEN, REFUSED, BEHIND]);
     assert_eq!(*service.calls.borrow(), [vec![0, 1], vec![2], vec![3]]);
@@ -191,7 +201,10 @@ async fn entries_without_a_group_share_calls_and_do_not_wait() {
 
 #[tokio::test]
 async fn whatever_fails_a_group_is_taken_in_order_and_without_gaps() {
-    let groups = ["a", "b", "a", "c", "a", "b", "d", "c", "a", "b", "b", "e", "a", "c", "f", "g", "h", "i", "j", "k", "a"];
+    let groups = [
+        "a", "b", "a", "c", "a", "b", "d", "c", "a", "b", "b", "e", "a", "c", "f", "g", "h", "i", "j", "k",
+        "a",
+    ];
     for seed in 0..500_u64 {
         let state = RefCell::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
         let random = move || {

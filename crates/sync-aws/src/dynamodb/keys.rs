@@ -47,7 +47,9 @@ impl KeyTable for DynamoKeyTable {
         let Some(item) = answer.item else { return Ok(None) };
         let wrapped = item.get("wrapped").and_then(|value| value.as_b().ok());
         match (get_text(&item, "model"), get_text(&item, "attribute"), wrapped) {
-            (Some(model), Some(attribute), Some(wrapped)) => Ok(Some((model, attribute, wrapped.as_ref().to_vec()))),
+            (Some(model), Some(attribute), Some(wrapped)) => {
+                Ok(Some((model, attribute, wrapped.as_ref().to_vec())))
+            }
             _ => Err(error(GET, Kind::Refused, "BadRow")),
         }
     }

@@ -52,7 +52,8 @@ impl DynamoLedger {
                     break;
                 }
             };
-            let rows = answer.responses.as_mut().and_then(|tables| tables.remove(&self.table)).unwrap_or_default();
+            let rows =
+                answer.responses.as_mut().and_then(|tables| tables.remove(&self.table)).unwrap_or_default();
             for row in rows {
                 if let Some(key) = get_text(&row, PK) {
                     found.rows.insert(key, row);
@@ -88,7 +89,9 @@ impl Found {
             return row(item).map(Some).ok_or_else(|| error(READ, Kind::Refused, "BadRow"));
         }
         match &self.failed {
-            Some((kind, code)) if self.missing.is_empty() || self.missing.contains(key) => Err(error(READ, *kind, code)),
+            Some((kind, code)) if self.missing.is_empty() || self.missing.contains(key) => {
+                Err(error(READ, *kind, code))
+            }
             _ => Ok(None),
         }
     }
@@ -123,7 +126,9 @@ impl Ledger for DynamoLedger {
             .expression_attribute_values(":version", text(row.version.as_str()));
         match call.send().await {
             Ok(_) => Ok(true),
-            Err(failed) if failed.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) => {
+            Err(failed)
+                if failed.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) =>
+            {
                 Ok(false)
             }
             Err(failed) => Err(from_sdk(MARK, &failed)),

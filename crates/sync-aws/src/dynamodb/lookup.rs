@@ -82,7 +82,9 @@ fn write_value(out: &mut String, value: &AttributeValue, depth: usize) -> Option
         AttributeValue::L(list) => write_list(out, list, |out, value| write_value(out, value, depth)),
         AttributeValue::Ss(texts) => write_list(out, texts, |out, text| write_text(out, text)),
         AttributeValue::Ns(numbers) => write_list(out, numbers, |out, number| write_number(out, number)),
-        AttributeValue::Bs(list) => write_list(out, list, |out, bytes| write_text(out, &STANDARD.encode(bytes))),
+        AttributeValue::Bs(list) => {
+            write_list(out, list, |out, bytes| write_text(out, &STANDARD.encode(bytes)))
+        }
         _ => None,
     }
 }

@@ -27,7 +27,8 @@ impl DynamoReceipts {
     }
 
     async fn read(&self, request_id: &str) -> Result<Option<Item>> {
-        let call = self.client.get_item().table_name(&self.table).key(PK, text(request_id)).consistent_read(true);
+        let call =
+            self.client.get_item().table_name(&self.table).key(PK, text(request_id)).consistent_read(true);
         Ok(call.send().await.map_err(|failed| from_sdk(READ, &failed))?.item)
     }
 }
@@ -50,9 +51,9 @@ impl Receipts for DynamoReceipts {
             Err(failed) => failed,
         };
         let standing = match failed.as_service_error() {
-            Some(aws_sdk_dynamodb::operation::put_item::PutItemError::ConditionalCheckFailedException(stands)) => {
-                stands.item.clone()
-            }
+            Some(aws_sdk_dynamodb::operation::put_item::PutItemError::ConditionalCheckFailedException(
+                stands,
+            )) => stands.item.clone(),
             _ => return Err(from_sdk(CLAIM, &failed)),
         };
         let standing = match standing.filter(|item| !item.is_empty()) {
@@ -65,7 +66,7 @@ impl Receipts for DynamoReceipts {
     }
 
     async fn settle(&self, request_id: &str, accepted: &[usize]) -> Result<()> {
-        let accepted = accepted.iter().map(number).collect();
+        let accepted = accepted.iter().map(|index| AttributeValue::N(index.to_string())).collect();
         let call = self
             .client
             .update_item()

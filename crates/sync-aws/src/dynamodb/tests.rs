@@ -12,14 +12,16 @@ use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
 use aws_smithy_mocks::{Rule, RuleMode, mock, mock_client};
 use sync_domain::id::{RecordId, SourceId};
 use sync_domain::outcome::{FailureEvent, Reason, Stage};
-use sync_domain::ports::{KeyTable, Kind, Ledger, LedgerRow, LookupTable, Receipt, Receipts, Ticket, Tickets};
+use sync_domain::ports::{
+    KeyTable, Kind, Ledger, LedgerRow, LookupTable, Receipt, Receipts, Ticket, Tickets,
+};
 use sync_domain::version::Version;
 
 use super::item::{Item, number, text};
 use super::*;
 
 fn client(rules: &[&Rule]) -> Client {
-    mock_client!(aws_sdk_dynamodb, RuleMode::MatchAny, rules)
+    mock_client!(aws_sdk_dynamodb, RuleMode::MatchAny, rules, |conf| conf.retry_config(crate::error::quick()))
 }
 
 fn version(position: &str) -> Version {
@@ -53,7 +55,8 @@ fn asked(keys: &KeysAndAttributes) -> Vec<String> {
 }
 
 fn condition_failed(item: Option<Item>) -> PutItemError {
-    let meta = aws_sdk_dynamodb::error::ErrorMetadata::builder().code("ConditionalCheckFailedException").build();
+    let meta =
+        aws_sdk_dynamodb::error::ErrorMetadata::builder().code("ConditionalCheckFailedException").build();
     let failed = ConditionalCheckFailedException::builder().set_item(item).meta(meta);
     PutItemError::ConditionalCheckFailedException(failed.build())
 }
@@ -75,7 +78,8 @@ async fn rows_are_read_consistently_and_answered_in_the_order_of_the_keys() {
             BatchGetItemOutput::builder().responses("ledger", rows).build()
         });
     let ledger = DynamoLedger::new(client(&[&rule]), "ledger");
-    let rows: Vec<_> = ledger.read(&keys(&["b", "none", "a", "b"])).await.into_iter().map(Result::unwrap).collect();
+    let rows: Vec<_> =
+        ledger.read(&keys(&["b", "none", "a", "b"])).await.into_iter().map(Result::unwrap).collect();
     assert_eq!(rows, [Some(row("2")), None, Some(row("1")), Some(row("2"))]);
 }
 
@@ -84,7 +88,10 @@ async fn unprocessed_keys_are_asked_for_again() {
     let rule = mock!(Client::batch_get_item)
         .sequence()
         .output(|| {
-            let left = KeysAndAttributes::builder().keys(Item::from([("pk".to_owned(), text("b"))])).build().unwrap();
+            let left = KeysAndAttributes::builder()
+                .keys(Item::from([("pk".to_owned(), text("b"))]))
+                .build()
+                .unwrap();
             let some = BatchGetItemOutput::builder().responses("ledger", vec![stored("a", "1")]);
             some.unprocessed_keys("ledger", left).build()
         })
@@ -100,7 +107,10 @@ async fn a_key_that_stays_unprocessed_is_a_failure_and_not_an_absent_row() {
     let rule = mock!(Client::batch_get_item)
         .sequence()
         .output(|| {
-            let left = KeysAndAttributes::builder().keys(Item::from([("pk".to_owned(), text("b"))])).build().unwrap();
+            let left = KeysAndAttributes::builder()
+                .keys(Item::from([("pk".to_owned(), text("b"))]))
+                .build()
+                .unwrap();
             let some = BatchGetItemOutput::builder().responses("ledger", vec![stored("a", "1")]);
             some.unprocessed_keys("ledger", left).build()
         })
@@ -130,7 +140,8 @@ async fn more_than_a_hundred_keys_take_more_calls() {
 
 #[tokio::test]
 async fn a_failed_read_fails_every_key() {
-    let body = r#"{"__type":"com.amazonaws.dynamodb.v20120810#ProvisionedThroughputExceededException"}"#.to_owned();
+    let body =
+        r#"{"__type":"com.amazonaws.dynamodb.v20120810#ProvisionedThroughputExceededException"}"#.to_owned();
     let rule = mock!(Client::batch_get_item).sequence().http_status(400, Some(body)).repeatedly().build();
     let rows = DynamoLedger::new(client(&[&rule]), "ledger").read(&keys(&["a", "b"])).await;
     for row in rows {
@@ -206,7 +217,9 @@ async fn a_wrapped_key_comes_back_as_it_was_written() {
         .match_requests(move |input| input.table_name() == Some("keys") && input.item() == Some(&item()))
         .then_output(|| PutItemOutput::builder().build());
     let get = mock!(Client::get_item)
-        .match_requests(|input| input.key().unwrap()["pk"] == text("key-1") && input.consistent_read() == Some(true))
+        .match_requests(|input| {
+            input.key().unwrap()["pk"] == text("key-1") && input.consistent_read() == Some(true)
+        })
         .then_output(move || GetItemOutput::builder().set_item(Some(item())).build());
     let table = DynamoKeyTable::new(client(&[&put, &get]), "keys");
     table.put("key-1", "customer", "national_id", &[7; 3]).await.unwrap();
@@ -219,7 +232,12 @@ async fn a_wrapped_key_comes_back_as_it_was_written() {
 fn receipt_item(accepted: Option<Vec<usize>>) -> Item {
     let mut item = Item::from([("pk".to_owned(), text("r")), ("body_hash".to_owned(), text("h"))]);
     if let Some(accepted) = accepted {
-        item.insert("accepted".to_owned(), AttributeValue::L(accepted.into_iter().map(number).collect()));
+        item.insert(
+            "accepted".to_owned(),
+            AttributeValue::L(
+                accepted.into_iter().map(|index| AttributeValue::N(index.to_string())).collect(),
+            ),
+        );
     }
     item
 }
@@ -240,7 +258,10 @@ async fn a_request_is_claimed_once() {
     let claim = || receipts.claim("r", "h", 1_800_000_000);
     assert_eq!(claim().await.unwrap(), None);
     assert_eq!(claim().await.unwrap(), Some(Receipt { body_hash: "h".to_owned(), accepted: None }));
-    assert_eq!(claim().await.unwrap(), Some(Receipt { body_hash: "h".to_owned(), accepted: Some(vec![0, 2]) }));
+    assert_eq!(
+        claim().await.unwrap(),
+        Some(Receipt { body_hash: "h".to_owned(), accepted: Some(vec![0, 2]) })
+    );
 }
 
 #[tokio::test]
@@ -307,7 +328,8 @@ async fn a_ticket_is_opened_once() {
                 ("expires_at", number(1_800_000_000)),
             ]);
             let item = input.item().unwrap();
-            item.len() == expected.len() && expected.iter().all(|(name, value)| item.get(*name) == Some(value))
+            item.len() == expected.len()
+                && expected.iter().all(|(name, value)| item.get(*name) == Some(value))
         })
         .sequence()
         .output(|| PutItemOutput::builder().build())
@@ -322,7 +344,8 @@ async fn a_ticket_is_opened_once() {
 async fn one_alert_per_cause_until_its_window_ends() {
     let put = mock!(Client::put_item)
         .match_requests(|input| {
-            let now: u64 = input.expression_attribute_values().unwrap()[":now"].as_n().unwrap().parse().unwrap();
+            let now: u64 =
+                input.expression_attribute_values().unwrap()[":now"].as_n().unwrap().parse().unwrap();
             input.condition_expression() == Some("attribute_not_exists(#pk) OR #expires_at <= :now")
                 && input.item().unwrap()["pk"] == text("alert#deliver/loyalty")
                 && now > 1_700_000_000
@@ -344,12 +367,15 @@ async fn one_alert_per_cause_until_its_window_ends() {
 async fn an_item_comes_as_json_with_every_digit() {
     let item = || {
         Item::from([
-            ("n".to_owned(), number("12345678901234567890123456789012345678")),
+            ("n".to_owned(), AttributeValue::N("12345678901234567890123456789012345678".to_owned())),
             ("s".to_owned(), text("a \"quoted\"\nline \u{10ffff}")),
             ("t".to_owned(), AttributeValue::Bool(true)),
             ("z".to_owned(), AttributeValue::Null(true)),
-            ("l".to_owned(), AttributeValue::L(vec![number("1.10"), text("x")])),
-            ("m".to_owned(), AttributeValue::M(Item::from([("a.b".to_owned(), number("-0.5E-7"))]))),
+            ("l".to_owned(), AttributeValue::L(vec![AttributeValue::N("1.10".to_owned()), text("x")])),
+            (
+                "m".to_owned(),
+                AttributeValue::M(Item::from([("a.b".to_owned(), AttributeValue::N("-0.5E-7".to_owned()))])),
+            ),
             ("b".to_owned(), AttributeValue::B(Blob::new([0xff, 0]))),
             ("ns".to_owned(), AttributeValue::Ns(vec!["1".to_owned(), "2".to_owned()])),
         ])
@@ -357,7 +383,7 @@ async fn an_item_comes_as_json_with_every_digit() {
     let rule = mock!(Client::get_item)
         .match_requests(|input| {
             let key = input.key().unwrap();
-            input.table_name() == Some("segments") && key["id"] == number("42") && key["kind"] == text("a\"b")
+            input.table_name() == Some("segments") && key["id"] == number(42) && key["kind"] == text("a\"b")
         })
         .then_output(move || GetItemOutput::builder().set_item(Some(item())).build());
     let key = [("id".to_owned(), "42".to_owned()), ("kind".to_owned(), r#""a\"b""#.to_owned())];

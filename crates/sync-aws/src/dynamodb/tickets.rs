@@ -31,7 +31,9 @@ impl DynamoTickets {
     async fn put_if(call: PutItemFluentBuilder) -> Result<bool> {
         match call.expression_attribute_names("#pk", PK).send().await {
             Ok(_) => Ok(true),
-            Err(failed) if failed.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) => {
+            Err(failed)
+                if failed.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) =>
+            {
                 Ok(false)
             }
             Err(failed) => Err(from_sdk(PUT, &failed)),

@@ -6,7 +6,8 @@ use aws_smithy_mocks::{Rule, RuleMode, mock, mock_client};
 use super::*;
 
 fn keys(rule: &Rule) -> KmsKeys {
-    let client = mock_client!(aws_sdk_kms, RuleMode::MatchAny, [rule]);
+    let client = mock_client!(aws_sdk_kms, RuleMode::MatchAny, [rule], |conf| conf
+        .retry_config(crate::error::quick()));
     KmsKeys::new(client).with_hash_key(HashKey::Token, "arn:token").with_value_key("arn:value")
 }
 
@@ -57,7 +58,10 @@ async fn a_data_key_is_bound_to_model_and_attribute() {
                 && input.encryption_context() == Some(&context("customer", "national_id"))
         })
         .then_output(|| {
-            GenerateDataKeyOutput::builder().plaintext(Blob::new([1; 32])).ciphertext_blob(Blob::new([2; 60])).build()
+            GenerateDataKeyOutput::builder()
+                .plaintext(Blob::new([1; 32]))
+                .ciphertext_blob(Blob::new([2; 60]))
+                .build()
         });
     let key = keys(&rule).new_data_key("customer", "national_id").await.unwrap();
     assert_eq!((*key.plain, key.wrapped), ([1; 32], vec![2; 60]));

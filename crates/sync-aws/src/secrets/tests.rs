@@ -4,7 +4,8 @@ use aws_smithy_mocks::{Rule, RuleMode, mock, mock_client};
 use super::*;
 
 fn secrets(rule: &Rule, kept: Duration, refresh_gap: Duration) -> SecretsManager {
-    let client = mock_client!(aws_sdk_secretsmanager, RuleMode::MatchAny, [rule]);
+    let client = mock_client!(aws_sdk_secretsmanager, RuleMode::MatchAny, [rule], |conf| conf
+        .retry_config(crate::error::quick()));
     SecretsManager { kept, refresh_gap, ..SecretsManager::new(client) }
 }
 

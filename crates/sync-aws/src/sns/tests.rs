@@ -26,9 +26,11 @@ fn service(
         let mut output = PublishBatchOutput::builder();
         for entry in input.publish_batch_request_entries() {
             output = match refusal(number, entry.message()) {
-                None => output.successful(PublishBatchResultEntry::builder().id(entry.id()).message_id("m").build()),
+                None => output
+                    .successful(PublishBatchResultEntry::builder().id(entry.id()).message_id("m").build()),
                 Some((code, fault)) => {
-                    let failed = BatchResultErrorEntry::builder().id(entry.id()).code(code).sender_fault(fault);
+                    let failed =
+                        BatchResultErrorEntry::builder().id(entry.id()).code(code).sender_fault(fault);
                     output.failed(failed.build().unwrap())
                 }
             };
@@ -39,7 +41,8 @@ fn service(
 }
 
 fn topic(rule: &Rule) -> SnsTopic {
-    let client = mock_client!(aws_sdk_sns, RuleMode::MatchAny, [rule]);
+    let client = mock_client!(aws_sdk_sns, RuleMode::MatchAny, [rule], |conf| conf
+        .retry_config(crate::error::quick()));
     SnsTopic { patience: Patience::IMPATIENT, ..SnsTopic::new(client, "arn:topic") }
 }
 
@@ -77,7 +80,7 @@ async fn an_event_goes_out_under_its_record_and_the_hash_of_its_id() {
     let sent = Entry::of(&event);
     assert_eq!((sent.group, sent.body), (event.rid().as_str(), event.body()));
     assert_eq!(sent.dedup, dedup_id(event.id().as_str(), Hop::First));
-    assert_eq!(sent.item().size, event.size(), "the event's own idea of its size is what is sent");
+    assert!(sent.item().size <= event.size(), "an event that says it fits must fit");
 }
 
 #[tokio::test]
@@ -94,7 +97,8 @@ async fn a_throttled_event_is_published_again_before_its_successor() {
     let entries = [entry("a", "1", &[]), entry("a", "2", &[])];
     assert_eq!(kinds(&topic(&rule).publish_entries(&entries).await), [None, None]);
     let calls = calls.lock().unwrap();
-    let sent = calls.iter().flat_map(|call| call.publish_batch_request_entries()).map(|entry| entry.message());
+    let sent =
+        calls.iter().flat_map(|call| call.publish_batch_request_entries()).map(|entry| entry.message());
     assert_eq!(sent.collect::<Vec<_>>(), ["1", "1", "1", "2"]);
 }
 
@@ -105,7 +109,10 @@ async fn a_call_keeps_within_256_kib() {
     let entries = [entry("a", &big, &[]), entry("b", &big, &[]), entry("c", &big, &[])];
     assert_eq!(kinds(&topic(&rule).publish_entries(&entries).await), [None, None, None]);
     let calls = calls.lock().unwrap();
-    assert_eq!(calls.iter().map(|call| call.publish_batch_request_entries().len()).collect::<Vec<_>>(), [2, 1]);
+    assert_eq!(
+        calls.iter().map(|call| call.publish_batch_request_entries().len()).collect::<Vec<_>>(),
+        [2, 1]
+    );
 }
 
 #[tokio::test]
@@ -117,8 +124,11 @@ async fn an_answer_of_sns_in_xml_is_understood() {
         (400, "Throttled", Kind::Unavailable),
         (400, "KMSAccessDenied", Kind::Refused),
     ] {
-        let body = format!("<ErrorResponse><Error><Code>{code}</Code><Message>a@example.com</Message></Error></ErrorResponse>");
-        let rule = mock!(Client::publish_batch).sequence().http_status(status, Some(body)).repeatedly().build();
+        let body = format!(
+            "<ErrorResponse><Error><Code>{code}</Code><Message>a@example.com</Message></Error></ErrorResponse>"
+        );
+        let rule =
+            mock!(Client::publish_batch).sequence().http_status(status, Some(body)).repeatedly().build();
         let results = topic(&rule).publish_entries(&[entry("a", "1", &[])]).await;
         let error = results[0].as_ref().unwrap_err();
         assert_eq!((error.kind, error.code.as_str()), (kind, code));
@@ -134,7 +144,11 @@ async fn an_alert_has_a_subject_that_sns_takes() {
         subjects.lock().unwrap().push(input.subject().map(str::to_owned));
         PublishOutput::builder().build()
     });
-    let alerts = SnsAlerts::new(mock_client!(aws_sdk_sns, RuleMode::MatchAny, [&rule]), "arn:alerts");
+    let alerts = SnsAlerts::new(
+        mock_client!(aws_sdk_sns, RuleMode::MatchAny, [&rule], |conf| conf
+            .retry_config(crate::error::quick())),
+        "arn:alerts",
+    );
     alerts.send(&format!("Über\n{}", "x".repeat(200)), "text").await.unwrap();
     alerts.send("", "text").await.unwrap();
     let seen = seen.lock().unwrap();

@@ -25,7 +25,8 @@ fn taken(id: &str) -> SendMessageBatchResultEntry {
 
 fn failed(id: &str, code: &str, sender_fault: bool) -> BatchResultErrorEntry {
     let message = "the body a@example.com is not allowed";
-    let entry = BatchResultErrorEntry::builder().id(id).code(code).sender_fault(sender_fault).message(message);
+    let entry =
+        BatchResultErrorEntry::builder().id(id).code(code).sender_fault(sender_fault).message(message);
     entry.build().unwrap()
 }
 
@@ -38,7 +39,8 @@ fn service(
     let rule = mock!(Client::send_message_batch).then_compute_output(move |input| {
         let number = seen.lock().unwrap().len();
         seen.lock().unwrap().push(input.clone());
-        let mut output = SendMessageBatchOutput::builder().set_successful(Some(vec![])).set_failed(Some(vec![]));
+        let mut output =
+            SendMessageBatchOutput::builder().set_successful(Some(vec![])).set_failed(Some(vec![]));
         for entry in input.entries() {
             output = match refusal(number, entry.message_body()) {
                 None => output.successful(taken(entry.id())),
@@ -51,7 +53,8 @@ fn service(
 }
 
 fn queue(rule: &Rule) -> SqsQueue {
-    let client = mock_client!(aws_sdk_sqs, RuleMode::MatchAny, [rule]);
+    let client = mock_client!(aws_sdk_sqs, RuleMode::MatchAny, [rule], |conf| conf
+        .retry_config(crate::error::quick()));
     SqsQueue { patience: Patience::IMPATIENT, ..SqsQueue::new(client, "https://sqs/q.fifo") }
 }
 
@@ -88,7 +91,8 @@ async fn a_failure_of_the_service_is_tried_again_and_the_group_keeps_its_order()
     let results = queue(&rule).send(vec![entry("a", "1"), entry("a", "2"), entry("b", "3")]).await;
     assert_eq!(kinds(&results), [None, None, None]);
     let calls = calls.lock().unwrap();
-    let bodies = |call: &SendMessageBatchInput| call.entries().iter().map(|e| e.message_body().to_owned()).collect();
+    let bodies =
+        |call: &SendMessageBatchInput| call.entries().iter().map(|e| e.message_body().to_owned()).collect();
     let sent: Vec<Vec<String>> = calls.iter().map(bodies).collect();
     assert_eq!(sent, [vec!["1", "3"], vec!["1"], vec!["2"]]);
 }
@@ -115,7 +119,8 @@ async fn an_error_of_the_whole_call_has_its_kind_and_no_text_of_the_service() {
         (429, "Whatever", Kind::Unavailable),
     ] {
         let body = format!(r#"{{"__type":"{code}","message":"about a@example.com"}}"#);
-        let rule = mock!(Client::send_message_batch).sequence().http_status(status, Some(body)).repeatedly().build();
+        let rule =
+            mock!(Client::send_message_batch).sequence().http_status(status, Some(body)).repeatedly().build();
         let results = queue(&rule).send(vec![entry("a", "1"), entry("b", "2")]).await;
         assert_eq!(kinds(&results), [Some(kind), Some(kind)], "{status} {code}");
         let error = results[0].as_ref().unwrap_err();
@@ -126,11 +131,12 @@ async fn an_error_of_the_whole_call_has_its_kind_and_no_text_of_the_service() {
 
 #[tokio::test]
 async fn a_connection_that_breaks_is_worth_another_try() {
-    let rule = mock!(Client::send_message_batch)
-        .then_compute_response(|_| MockResponse::Http(aws_smithy_runtime_api::client::orchestrator::HttpResponse::new(
+    let rule = mock!(Client::send_message_batch).then_compute_response(|_| {
+        MockResponse::Http(aws_smithy_runtime_api::client::orchestrator::HttpResponse::new(
             200.try_into().unwrap(),
             "half an ans".into(),
-        )));
+        ))
+    });
     let results = queue(&rule).send(vec![entry("a", "1")]).await;
     assert_eq!(kinds(&results), [Some(Kind::Unavailable)]);
 }
@@ -146,13 +152,15 @@ async fn attributes_count_for_the_size() {
 }
 
 fn inbox(rule: &Rule) -> SqsInbox {
-    let client = mock_client!(aws_sdk_sqs, RuleMode::MatchAny, [rule]);
+    let client = mock_client!(aws_sdk_sqs, RuleMode::MatchAny, [rule], |conf| conf
+        .retry_config(crate::error::quick()));
     SqsInbox { patience: Patience::IMPATIENT, ..SqsInbox::new(client, "https://sqs/q.fifo") }
 }
 
 #[tokio::test]
 async fn a_delay_goes_to_every_receipt_in_calls_of_ten_and_in_whole_seconds() {
-    let calls: Arc<Mutex<Vec<Vec<(String, i32)>>>> = Arc::default();
+    type Calls = Arc<Mutex<Vec<Vec<(String, i32)>>>>;
+    let calls = Calls::default();
     let seen = Arc::clone(&calls);
     let rule = mock!(Client::change_message_visibility_batch).then_compute_output(move |input| {
         let mut output = ChangeMessageVisibilityBatchOutput::builder().set_failed(Some(vec![]));

@@ -10,7 +10,8 @@ pub const LONGEST: Duration = Duration::from_secs(30 * 60);
 pub const LONGEST_ASKED: Duration = Duration::from_secs(11 * 3_600);
 
 /// A date with the wrong day of the week still says when.
-const DATES: jiff::fmt::rfc2822::DateTimeParser = jiff::fmt::rfc2822::DateTimeParser::new().relaxed_weekday(true);
+const DATES: jiff::fmt::rfc2822::DateTimeParser =
+    jiff::fmt::rfc2822::DateTimeParser::new().relaxed_weekday(true);
 
 /// Exponential backoff with full jitter: anything between a second and 2^received seconds, [`LONGEST`] at most.
 /// `random` is evenly distributed over all its values.

@@ -149,7 +149,7 @@ mod tests {
     fn every_difference_makes_another_digest() {
         let base = with("loyalty", "rid", r#"{"id":1}"#, r#"{"a":1,"b":"x"}"#, None, &[]);
         let check = |target, rid, key, record| {
-            assert_ne!(base, with(target, rid, key, record, None, &[]), "{record}")
+            assert_ne!(base, with(target, rid, key, record, None, &[]), "{record}");
         };
         check("warehouse", "rid", r#"{"id":1}"#, r#"{"a":1,"b":"x"}"#);
         check("loyalty", "other", r#"{"id":1}"#, r#"{"a":1,"b":"x"}"#);

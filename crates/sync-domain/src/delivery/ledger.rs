@@ -129,12 +129,12 @@ mod tests {
         accepted(&arrival(number, None, false), "{}", 1, 0)
     }
 
-    fn check(row: Option<LedgerRow>, number: u64, digest: Option<&str>, expect: Decision) {
-        assert_eq!(decide(row.as_ref(), &arrival(number, digest, false)), expect);
+    fn check(row: Option<&LedgerRow>, number: u64, digest: Option<&str>, expect: Decision) {
+        assert_eq!(decide(row, &arrival(number, digest, false)), expect);
     }
 
-    fn check_forced(row: Option<LedgerRow>, number: u64, digest: Option<&str>, expect: Decision) {
-        assert_eq!(decide(row.as_ref(), &arrival(number, digest, true)), expect);
+    fn check_forced(row: Option<&LedgerRow>, number: u64, digest: Option<&str>, expect: Decision) {
+        assert_eq!(decide(row, &arrival(number, digest, true)), expect);
     }
 
     use Decision::{Conflict, Send, Stale, Unchanged};
@@ -149,55 +149,55 @@ mod tests {
     fn what_is_older_never_goes_out() {
         for row in [live(5, "m.a"), gone(5)] {
             for digest in [Some("m.a"), Some("m.b"), Some("n.a"), None] {
-                check(Some(row.clone()), 4, digest, Stale);
-                check_forced(Some(row.clone()), 4, digest, Stale);
+                check(Some(&row), 4, digest, Stale);
+                check_forced(Some(&row), 4, digest, Stale);
             }
         }
     }
 
     #[test]
     fn news_goes_out_as_what_it_is_to_the_target() {
-        check(Some(live(5, "m.a")), 6, Some("m.b"), Send(Effect::Update));
-        check(Some(live(5, "m.a")), 6, None, Send(Effect::Delete));
-        check(Some(gone(5)), 6, Some("m.a"), Send(Effect::Create));
+        check(Some(&live(5, "m.a")), 6, Some("m.b"), Send(Effect::Update));
+        check(Some(&live(5, "m.a")), 6, None, Send(Effect::Delete));
+        check(Some(&gone(5)), 6, Some("m.a"), Send(Effect::Create));
     }
 
     #[test]
     fn what_the_target_has_does_not_go_out_again() {
-        check(Some(live(5, "m.a")), 5, Some("m.a"), Unchanged);
-        check(Some(live(5, "m.a")), 6, Some("m.a"), Unchanged);
-        check(Some(gone(5)), 5, None, Unchanged);
-        check(Some(gone(5)), 6, None, Unchanged);
+        check(Some(&live(5, "m.a")), 5, Some("m.a"), Unchanged);
+        check(Some(&live(5, "m.a")), 6, Some("m.a"), Unchanged);
+        check(Some(&gone(5)), 5, None, Unchanged);
+        check(Some(&gone(5)), 6, None, Unchanged);
     }
 
     #[test]
     fn a_run_sends_what_is_unchanged_and_equal() {
-        check_forced(Some(live(5, "m.a")), 5, Some("m.a"), Send(Effect::Update));
-        check_forced(Some(live(5, "m.a")), 6, Some("m.a"), Send(Effect::Update));
-        check_forced(Some(live(5, "m.a")), 5, Some("m.b"), Send(Effect::Update));
-        check_forced(Some(gone(5)), 5, None, Send(Effect::Delete));
+        check_forced(Some(&live(5, "m.a")), 5, Some("m.a"), Send(Effect::Update));
+        check_forced(Some(&live(5, "m.a")), 6, Some("m.a"), Send(Effect::Update));
+        check_forced(Some(&live(5, "m.a")), 5, Some("m.b"), Send(Effect::Update));
+        check_forced(Some(&gone(5)), 5, None, Send(Effect::Delete));
     }
 
     #[test]
     fn one_version_with_two_contents_is_a_conflict() {
-        check(Some(live(5, "m.a")), 5, Some("m.b"), Conflict);
-        check(Some(live(5, "m.a")), 5, None, Conflict);
-        check(Some(gone(5)), 5, Some("m.a"), Conflict);
+        check(Some(&live(5, "m.a")), 5, Some("m.b"), Conflict);
+        check(Some(&live(5, "m.a")), 5, None, Conflict);
+        check(Some(&gone(5)), 5, Some("m.a"), Conflict);
     }
 
     #[test]
     fn a_late_copy_under_another_mapping_is_no_conflict() {
-        check(Some(live(5, "m.a")), 5, Some("n.b"), Unchanged);
-        check(Some(live(5, "m.a")), 6, Some("n.a"), Send(Effect::Update));
+        check(Some(&live(5, "m.a")), 5, Some("n.b"), Unchanged);
+        check(Some(&live(5, "m.a")), 6, Some("n.a"), Send(Effect::Update));
     }
 
     #[test]
     fn after_a_target_was_ahead_the_next_version_is_an_update() {
         let row = outrun(&arrival(5, Some("m.a"), false), "{}", 1, 0);
         assert_eq!(row.digest, None);
-        check(Some(row.clone()), 5, Some("m.a"), Unchanged);
-        check(Some(row.clone()), 6, Some("m.a"), Send(Effect::Update));
-        check(Some(row), 4, Some("m.a"), Stale);
+        check(Some(&row), 5, Some("m.a"), Unchanged);
+        check(Some(&row), 6, Some("m.a"), Send(Effect::Update));
+        check(Some(&row), 4, Some("m.a"), Stale);
     }
 
     #[test]

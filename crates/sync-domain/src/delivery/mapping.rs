@@ -439,7 +439,7 @@ mod tests {
     fn a_delivered_event_holds_no_fingerprints_and_only_the_targets_part() {
         let event = r#"{"specversion":"1.0","id":"evt_1","only":"loyalty","run":"r1","data":{"key":{"id":42},"before":{"a":1,"b":1},"after":{"a": 2.0,"b":2},"changed":["a","b"],"fingerprints":{"n":"f"}}}"#;
         let expect = r#"{"specversion":"1.0","id":"evt_1","run":"r1","data":{"key":{"id":42},"before":{"a":1},"after":{"a":2.0},"changed":["a"]}}"#;
-        assert_eq!(mapping(&["a"]).unwrap().event(event).unwrap(), expect.replace("\"a\":2.0", "\"a\":2.0"));
+        assert_eq!(mapping(&["a"]).unwrap().event(event).unwrap(), expect);
 
         let bare = r#"{"id":"evt_1","data":{"key":{"id":42},"after":null,"changed":null}}"#;
         assert_eq!(mapping(&["a"]).unwrap().event(bare).unwrap(), bare, "what is not there is not invented");

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::compute::plain_text;
-use super::scope::{INNER, Layout, Scope, Slot, Spans};
+use super::scope::{INNER, Layout, Scope, Slot, Spans, open_member};
 use super::{Attribute, CompiledPolicy, Failure, PolicyKeys, Protected, Rule};
 use crate::change::{self, Change, Operation};
 use crate::config::{Missing, Type};
@@ -320,8 +320,7 @@ impl Protector<'_, '_> {
                 let start = out.len();
                 for (name, inner) in members {
                     let undo = out.len();
-                    out.push(if undo == start { '{' } else { ',' });
-                    out.push_str(name);
+                    open_member(out, name, undo == start);
                     if !self.write_layout(scope, inner, spans, before, out)? {
                         out.truncate(undo);
                     }

@@ -1,7 +1,7 @@
 //! What capture needs of a policy: which attributes to take along, what tells a record, how large its event may get.
 
 use super::apply::fits;
-use super::scope::{INNER, Layout, Scope, Slot, Spans, WalkError};
+use super::scope::{INNER, Layout, Scope, Slot, Spans, WalkError, open_member};
 use super::{CompiledPolicy, Rule};
 use crate::change::Change;
 use crate::config::Type;
@@ -203,8 +203,7 @@ fn write_listed(scope: &Scope, layout: &Layout, spans: &Spans<'_>, out: &mut Str
             let start = out.len();
             for (name, inner) in members {
                 let undo = out.len();
-                out.push(if undo == start { '{' } else { ',' });
-                out.push_str(name);
+                open_member(out, name, undo == start);
                 if !write_listed(scope, inner, spans, out)? {
                     out.truncate(undo);
                 }

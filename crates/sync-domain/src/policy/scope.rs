@@ -49,8 +49,53 @@ pub(super) struct Scope {
 struct Node {
     name: String,
     path: String,
-    children: Vec<(u64, usize)>,
+    children: Children,
     slot: Option<usize>,
+}
+
+/// The children of a node by the print of their names: a table at most half full, searched from the place that the
+/// print's first bits give.
+#[derive(Debug, Clone, Default)]
+struct Children {
+    table: Vec<Option<(u64, usize)>>,
+    count: usize,
+}
+
+impl Children {
+    fn insert(&mut self, print: u64, child: usize) {
+        let mut known: Vec<(u64, usize)> = self.table.iter().flatten().copied().collect();
+        known.push((print, child));
+        self.count = known.len();
+        self.table = vec![None; (2 * self.count).next_power_of_two()];
+        for (print, child) in known {
+            let free = self.places(print).find(|place| self.table.get(*place).is_some_and(Option::is_none));
+            if let Some(place) = free.and_then(|place| self.table.get_mut(place)) {
+                *place = Some((print, child));
+            }
+        }
+    }
+
+    fn places(&self, print: u64) -> impl Iterator<Item = usize> + use<> {
+        let mask = self.table.len().wrapping_sub(1);
+        let first = print.rotate_left(16) as usize;
+        (0..=mask).map(move |step| first.wrapping_add(step) & mask)
+    }
+
+    /// The child with this print for which `is_it` holds.
+    #[inline]
+    fn find(&self, print: u64, is_it: impl Fn(usize) -> bool) -> Option<usize> {
+        if self.count == 0 {
+            return None;
+        }
+        for place in self.places(print) {
+            match self.table.get(place) {
+                Some(Some((known, child))) if *known == print && is_it(*child) => return Some(*child),
+                Some(Some(_)) => {}
+                _ => return None,
+            }
+        }
+        None
+    }
 }
 
 /// What is picked out of a record.
@@ -65,7 +110,7 @@ pub(super) enum Slot {
 /// Where slots are written.
 #[derive(Debug, Clone)]
 pub(super) enum Layout {
-    /// Members in order, each name as `"name":`.
+    /// Members in order, each name as `,"name":`.
     Object(Vec<(String, Layout)>),
     /// A slot of the scope.
     Slot(usize),
@@ -90,7 +135,7 @@ pub(super) type Conflict = (String, String);
 impl Scope {
     /// Builds the scope of these attributes; `prefix` is the path of the array whose elements they stand in.
     pub(super) fn build(entries: Vec<Entry>, prefix: &str) -> Result<Self, Conflict> {
-        let root = Node { name: String::new(), path: prefix.to_owned(), children: Vec::new(), slot: None };
+        let root = Node { name: String::new(), path: prefix.to_owned(), children: Children::default(), slot: None };
         let mut scope =
             Self { nodes: vec![root], slots: Vec::new(), output: Layout::Object(Vec::new()), input: Layout::Object(Vec::new()) };
         let mut arrays: BTreeMap<Vec<Step>, (Vec<Step>, Vec<Entry>)> = BTreeMap::new();
@@ -163,11 +208,9 @@ impl Scope {
         }
         if scanner.peek()? == Kind::Object {
             return scanner.members(|scanner, name, print| {
-                let is_named = |(known, child): &&(u64, usize)| {
-                    *known == print && self.nodes.get(*child).is_some_and(|node| node.name == *name)
-                };
-                match node.children.iter().find(is_named) {
-                    Some((_, child)) => self.walk_node(scanner, *child, spans),
+                let is_named = |child: usize| self.nodes.get(child).is_some_and(|node| node.name == *name);
+                match node.children.find(print, is_named) {
+                    Some(child) => self.walk_node(scanner, child, spans),
                     None => scanner.value().map(|_| ()),
                 }
             });
@@ -190,7 +233,7 @@ impl Scope {
             at = self.child(at, step).map_err(conflict)?;
         }
         match self.nodes.get_mut(at) {
-            Some(node) if node.slot.is_none() && node.children.is_empty() => node.slot = Some(slot),
+            Some(node) if node.slot.is_none() && node.children.count == 0 => node.slot = Some(slot),
             _ => return Err(conflict(listed_inside())),
         }
         insert(&mut self.output, output, Layout::Slot(slot)).map_err(conflict)?;
@@ -206,14 +249,15 @@ impl Scope {
             return Err(listed_inside());
         }
         let path = if node.path.is_empty() { name.clone() } else { format!("{}.{name}", node.path) };
-        let known = node.children.iter().find(|(_, child)| self.nodes.get(*child).is_some_and(|n| n.name == *name));
-        if let Some((_, child)) = known {
-            return Ok(*child);
+        let print = name_print(name.as_bytes());
+        let known = node.children.find(print, |child| self.nodes.get(child).is_some_and(|node| node.name == *name));
+        if let Some(child) = known {
+            return Ok(child);
         }
         if let Some(node) = self.nodes.get_mut(at) {
-            node.children.push((name_print(name.as_bytes()), next));
+            node.children.insert(print, next);
         }
-        self.nodes.push(Node { name: name.clone(), path, children: Vec::new(), slot: None });
+        self.nodes.push(Node { name: name.clone(), path, children: Children::default(), slot: None });
         Ok(next)
     }
 }
@@ -233,7 +277,7 @@ fn insert(layout: &mut Layout, steps: &[Step], leaf: Layout) -> Result<(), Strin
             Ok(())
         }
         ([Step::Member(name), rest @ ..], Layout::Object(members)) => {
-            let mut quoted = String::new();
+            let mut quoted = String::from(",");
             write_string(&mut quoted, name);
             quoted.push(':');
             match members.iter_mut().find(|(known, _)| *known == quoted) {
@@ -247,6 +291,17 @@ fn insert(layout: &mut Layout, steps: &[Step], leaf: Layout) -> Result<(), Strin
             }
         }
         _ => Err(taken()),
+    }
+}
+
+/// Writes the name of a member, given as `,"name":`; the first one opens the object.
+#[inline]
+pub(super) fn open_member(out: &mut String, name: &str, first: bool) {
+    if first {
+        out.push('{');
+        out.push_str(name.strip_prefix(',').unwrap_or(name));
+    } else {
+        out.push_str(name);
     }
 }
 

@@ -27,8 +27,9 @@ fn retry() -> Outcome {
 #[tokio::test]
 async fn a_batch_without_failures_answers_with_an_empty_list() {
     for plan in PLANS {
-        let report =
-            each(event_of([record("1", "a"), record("2", "b")]), plan, async |_| Outcome::Published).await.unwrap();
+        let report = each(event_of([record("1", "a"), record("2", "b")]), plan, async |_| Outcome::Published)
+            .await
+            .unwrap();
         assert_eq!(failed(&report), Vec::<&str>::new());
         assert_eq!(report.outcomes, [Outcome::Published, Outcome::Published]);
     }
@@ -38,7 +39,8 @@ async fn a_batch_without_failures_answers_with_an_empty_list() {
 async fn a_failed_record_stops_its_group_and_no_other() {
     for plan in PLANS {
         let worked = RefCell::new(Vec::new());
-        let batch = [record("1", "a"), record("2", "b"), record("3", "a"), record("4", "b"), record("5", "a")];
+        let batch =
+            [record("1", "a"), record("2", "b"), record("3", "a"), record("4", "b"), record("5", "a")];
         let report = each(event_of(batch), plan, async |turn| {
             worked.borrow_mut().push(turn.message.id.clone());
             if turn.message.id == "1" { retry() } else { Outcome::Published }
@@ -148,7 +150,8 @@ async fn a_record_without_a_message_id_fails_the_batch() {
 #[tokio::test]
 async fn only_ids_that_came_in_are_answered() {
     let batch = event_of([record("1", "a"), record("2", "b")]);
-    let report = rounds_of(batch, Plan::default(), async |_| vec![retry(), retry(), retry(), retry()]).await.unwrap();
+    let report =
+        rounds_of(batch, Plan::default(), async |_| vec![retry(), retry(), retry(), retry()]).await.unwrap();
     assert_eq!(failed(&report), ["1", "2"]);
 }
 
@@ -184,7 +187,8 @@ async fn groups_go_side_by_side() {
 
 #[test]
 fn a_message_is_read_as_sqs_sent_it() {
-    let record = Record::new("m-1", "body").group("g").received(4).sequence("42").attribute("enrich", "yes").build();
+    let record =
+        Record::new("m-1", "body").group("g").received(4).sequence("42").attribute("enrich", "yes").build();
     let message = Message::read(record).unwrap();
     assert_eq!((message.id.as_str(), message.group.as_str(), message.body.as_str()), ("m-1", "g", "body"));
     assert_eq!((message.received, message.sequence.as_deref()), (4, Some("42")));

@@ -99,7 +99,9 @@ async fn a_record_that_was_parked_before_gets_its_new_reason() {
     }
     stage.parker.park(&again, Reason::new("new", ""), &About { id: None, ..About::default() }).await;
     let attributes = stage.queue.entries().remove(0).attributes;
-    let of = |name: &str| attributes.iter().filter(|(n, _)| n == name).map(|(_, v)| v.as_str()).collect::<Vec<_>>();
+    let of = |name: &str| {
+        attributes.iter().filter(|(n, _)| n == name).map(|(_, v)| v.as_str()).collect::<Vec<_>>()
+    };
     assert_eq!((of("reason"), of("message_id")), (vec!["new"], vec!["m-1"]));
     assert_eq!(of("version"), ["v0"], "the version of the first pass goes along");
     assert_eq!(of("place"), Vec::<&str>::new(), "SQS refuses an empty attribute");

@@ -88,7 +88,13 @@ fn a_batch_is_counted_by_outcome() {
     ];
     let target = TargetId::try_from("loyalty".to_owned()).unwrap();
     let took = Duration::from_millis(12);
-    let line = metrics_line(Stage::Deliver, Some(&target), &outcomes, took, Duration::from_millis(1_795_559_963_000));
+    let line = metrics_line(
+        Stage::Deliver,
+        Some(&target),
+        &outcomes,
+        took,
+        Duration::from_millis(1_795_559_963_000),
+    );
     let line: Value = serde_json::from_str(&line).unwrap();
     assert_eq!(line["_aws"]["Timestamp"], 1_795_559_963_000_u64);
     assert_eq!((&line["records"], &line["published"], &line["retry"]), (&4.into(), &2.into(), &1.into()));

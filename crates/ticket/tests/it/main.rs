@@ -1,5 +1,7 @@
 //! The ticket function as a whole, on events as EventBridge hands them over, with ports in memory.
 
+#![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
+
 use std::collections::HashSet;
 use std::sync::Arc;
 

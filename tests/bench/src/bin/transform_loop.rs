@@ -30,6 +30,7 @@ fn main() -> anyhow::Result<()> {
     let policy = CompiledPolicy::compile(model, "0123456789abcdef").map_err(|errors| anyhow!("{errors:?}"))?;
     let mut keys = PolicyKeys::new(&policy, &TokenHasher::new(KeyBytes::new([1; 32])));
     let mut nonces = Counter(0);
+    let source: sync_domain::id::SourceId = "crm".parse()?;
     let body = sync_bench::change();
     let limits = Limits { bytes: 1 << 20, depth: 64, items: 500_000, string: 1 << 20, names: 10_000 };
     let mut seals = u32::MAX;
@@ -52,7 +53,7 @@ fn main() -> anyhow::Result<()> {
         let envelope = Envelope {
             rid,
             version: change.version?,
-            source: change.source.parse().ok()?,
+            source: source.clone(),
             model: policy.model().clone(),
             operation: change.operation,
             occurred_at: change.occurred_at,

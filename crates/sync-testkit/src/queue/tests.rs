@@ -1,0 +1,119 @@
+use aws_lambda_events::sqs::BatchItemFailure;
+use futures_util::FutureExt;
+use sync_domain::ports::Kind;
+
+use super::*;
+
+fn entry(group: &str, dedup: &str) -> QueueEntry {
+    let (body, attributes) = (format!("body-{dedup}"), Vec::new());
+    QueueEntry { body, group: group.to_owned(), dedup: dedup.to_owned(), attributes }
+}
+
+fn send(queue: &MemoryQueue, entries: &[(&str, &str)]) -> Vec<Result<()>> {
+    let entries = entries.iter().map(|(group, dedup)| entry(group, dedup)).collect();
+    queue.send(entries).now_or_never().unwrap()
+}
+
+fn bodies(event: &SqsEvent) -> Vec<&str> {
+    event.records.iter().map(|record| record.body.as_deref().unwrap()).collect()
+}
+
+fn failing(ids: &[&str]) -> SqsBatchResponse {
+    let mut response = SqsBatchResponse::default();
+    for id in ids {
+        let mut failure = BatchItemFailure::default();
+        failure.item_identifier = (*id).to_owned();
+        response.batch_item_failures.push(failure);
+    }
+    response
+}
+
+#[test]
+fn a_message_is_kept_once_per_group_and_deduplication_id_for_five_minutes() {
+    let queue = MemoryQueue::new("q");
+    send(&queue, &[("a", "1"), ("a", "1"), ("b", "1"), ("a", "2")]);
+    assert_eq!(queue.entries().len(), 3);
+    queue.advance(Duration::from_secs(299));
+    send(&queue, &[("a", "1")]);
+    assert_eq!(queue.entries().len(), 3);
+    queue.advance(Duration::from_secs(1));
+    send(&queue, &[("a", "1")]);
+    assert_eq!(queue.entries().len(), 4);
+}
+
+#[test]
+fn a_failed_entry_holds_back_its_group() {
+    let queue = MemoryQueue::new("q");
+    queue.fault(Fault::Entries(vec![(0, Kind::Refused)]));
+    let results = send(&queue, &[("a", "1"), ("a", "2"), ("b", "3")]);
+    let kinds: Vec<_> = results.iter().map(|result| result.as_ref().err().map(|error| error.kind)).collect();
+    assert_eq!(kinds, [Some(Kind::Refused), Some(Kind::Behind), None]);
+    assert_eq!(queue.entries(), [entry("b", "3")]);
+}
+
+#[test]
+fn a_lost_answer_leaves_the_message_there() {
+    let queue = MemoryQueue::new("q");
+    queue.fault(Fault::Lost);
+    assert!(send(&queue, &[("a", "1")])[0].is_err());
+    assert!(send(&queue, &[("a", "1")])[0].is_ok());
+    assert_eq!(queue.entries().len(), 1);
+}
+
+#[test]
+fn a_group_in_flight_gives_nothing_more() {
+    let queue = MemoryQueue::new("q");
+    send(&queue, &[("a", "1"), ("b", "2"), ("a", "3")]);
+    assert_eq!(bodies(&queue.receive(1)), ["body-1"]);
+    assert_eq!(bodies(&queue.receive(10)), ["body-2"]);
+    queue.answer(Ok(&failing(&[])));
+    assert_eq!(bodies(&queue.receive(10)), ["body-3"]);
+}
+
+#[test]
+fn what_failed_comes_again_and_counts() {
+    let queue = MemoryQueue::new("q");
+    send(&queue, &[("a", "1"), ("b", "2")]);
+    let first = queue.receive(10);
+    queue.answer(Ok(&failing(&[first.records[0].message_id.as_deref().unwrap()])));
+    let again = queue.receive(10);
+    assert_eq!(bodies(&again), ["body-1"]);
+    assert_eq!(again.records[0].attributes["ApproximateReceiveCount"], "2");
+}
+
+#[test]
+fn an_unknown_id_or_a_failed_invocation_fails_the_whole_batch() {
+    let queue = MemoryQueue::new("q");
+    send(&queue, &[("a", "1"), ("b", "2")]);
+    queue.receive(10);
+    queue.answer(Ok(&failing(&["unknown"])));
+    assert_eq!(queue.receive(10).records.len(), 2);
+    queue.answer(Err(()));
+    assert_eq!(queue.receive(10).records.len(), 2);
+}
+
+#[test]
+fn a_delayed_message_holds_its_group_until_its_time() {
+    let queue = MemoryQueue::new("q");
+    send(&queue, &[("a", "1"), ("a", "2")]);
+    let event = queue.receive(1);
+    let receipts = [event.records[0].receipt_handle.clone().unwrap()];
+    queue.delay(&receipts, Duration::from_secs(30)).now_or_never().unwrap().unwrap();
+    queue.answer(Err(()));
+    assert!(queue.receive(10).records.is_empty());
+    queue.advance(Duration::from_secs(30));
+    assert_eq!(bodies(&queue.receive(10)), ["body-1", "body-2"]);
+}
+
+#[test]
+fn a_message_that_was_received_too_often_moves_to_the_dead_letters() {
+    let dead = MemoryQueue::new("dead");
+    let queue = MemoryQueue::new("q").with_dead_letters(dead.clone(), 2);
+    send(&queue, &[("a", "1")]);
+    for _ in 0..2 {
+        assert_eq!(queue.receive(10).records.len(), 1);
+        queue.answer(Err(()));
+    }
+    assert!(queue.receive(10).records.is_empty());
+    assert_eq!(dead.entries(), [entry("a", "1")]);
+}

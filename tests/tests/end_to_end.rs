@@ -1,0 +1,271 @@
+//! The whole flow, end to end: the real template on the emulator, real HTTP in and out. One deployment and one working
+//! day serve all tests here; each asserts one promise of it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use sync_tests::change::{Change, RecordName, Request};
+use sync_tests::ink::Ink;
+use sync_tests::judge::judge;
+use sync_tests::oracle::{Held, Oracle};
+use sync_tests::rig::{Rig, Silent};
+use sync_tests::run::{self, Pushed};
+use sync_tests::source::Source;
+use sync_tests::target::{Delivery, Target};
+use sync_tests::workload::{REFUSED_SETTING, Size, Workload, workload};
+use tokio::runtime::Runtime;
+
+/// The deployment, what was sent through it and what came of it.
+struct Day {
+    runtime: Runtime,
+    rig: Rig,
+    workload: Workload,
+    pushed: Pushed,
+    oracle: Oracle,
+    wrong: Vec<String>,
+    loyalty: Vec<Delivery>,
+    warehouse: Vec<Delivery>,
+    tickets: Vec<Value>,
+    /// Tests that send more take turns.
+    turn: Mutex<()>,
+}
+
+fn day() -> &'static Day {
+    static DAY: OnceLock<Day> = OnceLock::new();
+    DAY.get_or_init(|| {
+        let runtime = Runtime::new().unwrap();
+        let (rig, workload, pushed, oracle, wrong, tickets) = runtime.block_on(async {
+            let rig = Rig::start("end-to-end", &Silent).await.unwrap();
+            let workload = workload(Size::default(), &Ink::Life).unwrap();
+            let (pushed, oracle) = run::day(&rig, &workload, &Silent).await.unwrap();
+            let wrong = judge(&rig, &oracle).await.unwrap();
+            let tickets = run::tickets(&rig).await.unwrap();
+            (rig, workload, pushed, oracle, wrong, tickets)
+        });
+        let (loyalty, warehouse) = (rig.loyalty.deliveries(), rig.warehouse.deliveries());
+        Day { runtime, rig, workload, pushed, oracle, wrong, loyalty, warehouse, tickets, turn: Mutex::new(()) }
+    })
+}
+
+fn accepted(deliveries: &[Delivery]) -> impl Iterator<Item = &Delivery> {
+    deliveries.iter().filter(|delivery| delivery.accepted())
+}
+
+/// Sends more through the same deployment; one test at a time.
+fn then<F: Future<Output = ()>>(work: impl FnOnce(&'static Day) -> F) {
+    let day = day();
+    let _turn = day.turn.lock().unwrap_or_else(PoisonError::into_inner);
+    day.runtime.block_on(work(day));
+}
+
+async fn push(source: &Source, change: &str) -> String {
+    let body = format!("{{\"changes\":[{change}]}}");
+    let answer = source.send(&source.next_id(), body.as_bytes()).await.unwrap();
+    assert_eq!(answer.status, 202, "{}", answer.text());
+    answer.json().unwrap()["accepted"][0]["id"].as_str().unwrap().to_owned()
+}
+
+async fn until(what: &str, condition: impl Fn() -> bool) {
+    run::wait(Duration::from_secs(90), what, || {
+        let holds = condition();
+        async move { Ok(holds) }
+    })
+    .await
+    .unwrap();
+}
+
+async fn quiet(rig: &Rig) {
+    run::settle(rig, &Oracle::new()).await.unwrap();
+}
+
+fn of_record(target: &Target, record: &RecordName) -> Vec<Delivery> {
+    let mut deliveries = target.deliveries();
+    deliveries.retain(|delivery| delivery.accepted() && delivery.record() == *record);
+    deliveries
+}
+
+#[test]
+fn every_target_has_exactly_what_it_must_have() {
+    let day = day();
+    assert!(day.wrong.is_empty(), "{:#?}", day.wrong);
+    assert!(day.oracle.loyalty.count() > 80 && day.oracle.warehouse.count() > 150, "the day is no day");
+}
+
+#[test]
+fn every_change_has_its_answer() {
+    let day = day();
+    assert!(day.pushed.differences.is_empty(), "{:#?}", day.pushed.differences);
+    let sent: usize = day.workload.requests().map(|request| request.changes.len()).sum();
+    let refused: usize = day.pushed.refused.values().sum();
+    assert_eq!(sent, day.pushed.accepted + refused);
+    assert!(refused >= 10 && day.pushed.turned_away.len() >= 5);
+}
+
+#[test]
+fn the_versions_of_a_record_arrive_in_their_order() {
+    for deliveries in [&day().loyalty, &day().warehouse] {
+        let mut last: std::collections::BTreeMap<RecordName, String> = std::collections::BTreeMap::new();
+        for delivery in accepted(deliveries) {
+            let version = delivery.envelope("sequence").to_owned();
+            if let Some(before) = last.insert(delivery.record(), version.clone()) {
+                assert!(before <= version, "{:?} steps back", delivery.record());
+            }
+        }
+        assert!(last.len() > 20);
+    }
+    let hot = RecordName { model: "price".to_owned(), key: r#"{"sku":"SKU-0001","currency":"EUR"}"#.to_owned() };
+    let got = accepted(&day().warehouse).filter(|delivery| delivery.record() == hot).count();
+    assert_eq!(got, 21, "one record, written 21 times");
+}
+
+#[test]
+fn an_outage_loses_nothing_and_is_retried_until_it_is_over() {
+    let day = day();
+    let failed = day.loyalty.iter().filter(|delivery| delivery.status == 503).count();
+    assert!(failed > 0, "loyalty was never down");
+    // That nothing is lost is in `every_target_has_exactly_what_it_must_have`; that the warehouse went on meanwhile is
+    // what the day waits for before loyalty comes back.
+    let parked = day.tickets.iter().filter(|ticket| ticket["target"]["S"] == "loyalty").count();
+    assert_eq!(parked, 0, "an outage is no fault of a record");
+}
+
+#[test]
+fn a_poison_record_gets_its_ticket_and_blocks_nobody() {
+    let day = day();
+    let refused: Vec<_> = day.warehouse.iter().filter(|delivery| delivery.status == 422).collect();
+    assert_eq!(refused.len(), 1, "a refused record is not tried again");
+    let poison = RecordName { model: "setting".to_owned(), key: format!(r#"{{"name":"{REFUSED_SETTING}"}}"#) };
+    let behind = accepted(&day.warehouse).filter(|delivery| delivery.record() == poison).last().unwrap();
+    assert!(behind.place > refused[0].place, "what came behind the poison was delivered");
+}
+
+#[test]
+fn what_is_unchanged_or_older_is_not_sent_again() {
+    let oracle = &day().oracle;
+    for (target, unchanged) in [(&oracle.loyalty, 3), (&oracle.warehouse, 4)] {
+        assert!(target.held[&Held::Unchanged] >= unchanged, "{:?}", target.held);
+        assert_eq!(target.held[&Held::Stale], 2);
+    }
+    assert_eq!(day().rig.loyalty.repeated(), 0);
+    assert_eq!(day().rig.warehouse.repeated(), 0);
+}
+
+#[test]
+fn a_ticket_names_the_record_by_hash_and_holds_no_values() {
+    let day = day();
+    assert!(!day.tickets.is_empty());
+    let allowed = [
+        "pk", "id", "failed_at", "expires_at", "stage", "reason", "place", "message_id", "tries", "source", "model", "rid",
+        "key", "event_id", "target", "dead_letter_queue",
+    ];
+    for ticket in &day.tickets {
+        for name in ticket.as_object().unwrap().keys() {
+            assert!(allowed.contains(&name.as_str()), "a ticket has {name}");
+        }
+        assert_eq!(ticket["rid"]["S"].as_str().map(str::len), Some(43));
+    }
+}
+
+#[test]
+fn the_topic_refuses_a_publish_without_a_group() {
+    let day = day();
+    day.runtime.block_on(day.rig.stack.check_topic_is_fifo()).unwrap();
+}
+
+#[test]
+fn a_dead_letter_that_comes_back_late_never_overwrites() {
+    then(async |day| {
+        let (rig, aws) = (&day.rig, day.rig.aws());
+        let dead = rig.stack.queue_name("WarehouseDeadLetterQueue").unwrap();
+        let letters = aws.held().await.unwrap();
+        let letter = letters.iter().find(|held| held.queue == dead && held.attribute("reason") == Some("refused_by_target"));
+        let letter = letter.expect("the poison stands in the dead-letter queue");
+        // The warehouse has learnt to take it, but it has something newer by now.
+        rig.warehouse.refuse(Box::new(|_| None));
+        let before = rig.warehouse.accepted();
+        let body = json!({
+            "QueueUrl": rig.stack.resource("WarehouseQueue").unwrap(),
+            "MessageBody": letter.body(),
+            "MessageGroupId": letter.message["MessageGroupId"],
+            "MessageDeduplicationId": format!("redrive-{}", letter.message["MessageId"].as_str().unwrap()),
+        });
+        aws.sqs("SendMessage", &body).await.unwrap();
+        quiet(rig).await;
+        assert_eq!(rig.warehouse.accepted(), before, "the older version went out");
+        assert!(rig.warehouse.faults().is_empty());
+        run::refuse_the_poison(rig);
+    });
+}
+
+#[test]
+fn a_lookup_that_is_away_holds_records_back_in_order() {
+    then(async |day| {
+        let rig = &day.rig;
+        let record = RecordName { model: "customer".to_owned(), key: r#"{"customer_id":700001}"#.to_owned() };
+        let now = jiff::Timestamp::now().as_microsecond();
+        let customer = |version: i64, operation: &str, tier: &str| {
+            format!(
+                r#"{{"model":"customer","operation":"{operation}","key":{{"customer_id":700001}},"version":{version},"occurred_at":"2026-11-24T10:00:00Z","after":{{"customer_id":700001,"name":{{"first":"A","last":"B"}},"tier":"{tier}"}}}}"#
+            )
+        };
+        rig.lookup.fail(true);
+        let asked = rig.lookup.asked();
+        push(&rig.crm, &customer(now, "create", "gold")).await;
+        // Not looked up, but behind one that is.
+        push(&rig.crm, &customer(now + 1, "update", "bronze")).await;
+        until("nobody asks", || rig.lookup.asked() > asked).await;
+        assert!(of_record(&rig.warehouse, &record).is_empty(), "nothing overtakes");
+        rig.lookup.fail(false);
+        until("the records do not come", || of_record(&rig.warehouse, &record).len() == 2).await;
+        let got = of_record(&rig.warehouse, &record);
+        let segment = sync_tests::raw::at(got[0].image("after").unwrap(), "segment").unwrap();
+        assert_eq!(segment, Some(format!("\"{}\"", sync_tests::lookup::segment(700_001)).as_str()));
+        assert_eq!(sync_tests::raw::at(got[1].image("after").unwrap(), "segment").unwrap(), Some("null"));
+        quiet(rig).await;
+    });
+}
+
+#[test]
+fn a_request_that_is_sent_again_arrives_once() {
+    then(async |day| {
+        let rig = &day.rig;
+        let change = Change {
+            source: "backoffice",
+            model: "setting",
+            operation: "create",
+            key: r#"{"name":"sent-again"}"#.to_owned(),
+            counter: sync_tests::change::Counter::Arrival,
+            occurred_at: "2026-11-24T10:00:00Z".to_owned(),
+            before: None,
+            after: Some(r#"{"name":"sent-again","value":1}"#.to_owned()),
+            fate: sync_tests::change::Fate::Flows,
+        };
+        let request = Request { source: "backoffice", changes: vec![change.clone()] };
+        let body = request.body().unwrap();
+        let id = rig.backoffice.next_id();
+        let first = rig.backoffice.send(&id, body.as_bytes()).await.unwrap();
+        assert_eq!(first.status, 202, "{}", first.text());
+        // Meanwhile somebody sets it to something else.
+        push(&rig.backoffice, r#"{"model":"setting","operation":"update","key":{"name":"sent-again"},"occurred_at":"2026-11-24T10:00:01Z","after":{"name":"sent-again","value":2}}"#).await;
+        let second = rig.backoffice.send(&id, body.as_bytes()).await.unwrap();
+        assert_eq!((second.status, second.text()), (202, first.text()), "the retry gets the same answer");
+        quiet(rig).await;
+        let got = of_record(&rig.warehouse, &change.record());
+        assert_eq!(got.len(), 2);
+        assert_eq!(sync_tests::raw::at(got[1].image("after").unwrap(), "value").unwrap(), Some("2"));
+
+        let other = rig.backoffice.send(&id, body.replace(":1}", ":3}").as_bytes()).await.unwrap();
+        assert!((400..500).contains(&other.status), "an id that is used for another body is refused");
+    });
+}
+
+#[test]
+fn both_secrets_of_a_source_are_good_while_it_changes_them() {
+    // The shop signs with the previous one of two all day (see `rig`).
+    let day = day();
+    let from_shop = accepted(&day.warehouse).filter(|delivery| delivery.envelope("origin") == "shop").count();
+    assert!(from_shop > 30);
+}
