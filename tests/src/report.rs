@@ -92,7 +92,7 @@ fn received(targets: &[(&Target, &TargetOracle)], out: &mut String) -> Result<()
 
 fn protected(deliveries: &[Delivery], out: &mut String) -> Result<()> {
     heading("PROTECTED (as the warehouse got it; 9 = a digit, a = a letter)", out)?;
-    writeln!(out, "{:<12}{:<20}{:<26}shape", "model", "attribute", "rule")?;
+    writeln!(out, "{:<12}{:<20}{:<30}shape", "model", "attribute", "rule")?;
     for model in ["customer", "price", "store", "setting"] {
         for attribute in attributes(model) {
             let rule = match attribute.treatment {
@@ -105,7 +105,7 @@ fn protected(deliveries: &[Delivery], out: &mut String) -> Result<()> {
             };
             let values = deliveries.iter().filter(|delivery| delivery.model() == model && delivery.accepted());
             let shape = values.filter_map(|delivery| example(delivery.image("after")?, attribute.output)).max_by_key(String::len);
-            writeln!(out, "{model:<12}{:<20}{rule:<26}{}", attribute.path, shape.unwrap_or_else(|| "null".to_owned()))?;
+            writeln!(out, "{model:<12}{:<20}{rule:<30}{}", attribute.path, shape.unwrap_or_else(|| "null".to_owned()))?;
         }
     }
     writeln!(

@@ -31,6 +31,9 @@ const SERVICES: [&str; 4] =
 /// Statements that may name every resource, because the action knows no resource.
 const REVIEWED_WILDCARDS: [&str; 1] = ["NetworkInterfaces"];
 
+/// Where a resource names its key.
+type Place = fn(&Value) -> &Value;
+
 const DAY: u64 = 86_400;
 
 impl Template {
@@ -603,7 +606,7 @@ fn filters_are_within_limits(template: &Template) -> Vec<String> {
 }
 
 fn rest_is_encrypted(template: &Template) -> Vec<String> {
-    let places: [(&str, fn(&Value) -> &Value); 5] = [
+    let places: [(&str, Place); 5] = [
         ("AWS::SQS::Queue", |queue| &queue["KmsMasterKeyId"]),
         ("AWS::SNS::Topic", |topic| &topic["KmsMasterKeyId"]),
         ("AWS::DynamoDB::Table", |table| &table["SSESpecification"]["KMSMasterKeyId"]),
@@ -825,10 +828,7 @@ fn named_variables(binary: &str) -> Result<(BTreeSet<String>, BTreeSet<String>)>
         let is_name = part.len() > 2 && part.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
         if index % 2 == 1 && is_name {
             all.insert(part.to_owned());
-            let call = before
-                .rsplit(|character: char| character == ';' || character == '{')
-                .next()
-                .unwrap_or_default();
+            let call = before.rsplit([';', '{']).next().unwrap_or_default();
             if call.contains("required") {
                 required.insert(part.to_owned());
             }

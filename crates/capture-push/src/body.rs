@@ -38,9 +38,10 @@ pub fn changes(body: &[u8]) -> Result<Vec<Span<'_>>, Refusal> {
         ));
     }
     let text = scan::utf8(body)?;
-    scan::validate(body, &BODY)?;
+    // Walks over everything once and checks it; what follows only finds places again.
     let mut scanner = Scanner::new(text, &BODY)?;
     let whole = next(&mut scanner)?;
+    scanner.end()?;
     if whole.kind != Kind::Object {
         return Err(wrong_shape());
     }

@@ -103,6 +103,9 @@ impl<'r> Round<'r> {
             };
             set(&mut outcomes, index, outcome);
         }
+        for (message, outcome) in messages.iter().zip(&outcomes) {
+            log(message, outcome);
+        }
         outcomes
     }
 
@@ -237,6 +240,21 @@ fn by_group<'m>(messages: &[&'m Message]) -> Vec<Vec<(usize, &'m Message)>> {
         }
     }
     groups
+}
+
+/// One line for each record that was not published; the others are counted only.
+fn log(message: &Message, outcome: &Outcome) {
+    if let Outcome::Retry(reason) | Outcome::DeadLettered(reason) = outcome {
+        tracing::warn!(
+            message.id = message.id,
+            message.received_count = message.received,
+            record.id = message.group,
+            outcome = outcome.as_str(),
+            reason = reason.code,
+            place = reason.place,
+            "a record was not published"
+        );
+    }
 }
 
 fn set(outcomes: &mut [Outcome], index: usize, outcome: Outcome) {

@@ -943,7 +943,8 @@ fn every_malformed_request_is_refused_with_its_reason() {
     let requests = check_all();
     let lines = logs::lines();
     assert!(lines.len() >= requests, "each answer is logged");
-    let leaked: Vec<_> = lines.iter().filter(|line| line.to_lowercase().contains(&CANARY.to_lowercase())).collect();
+    let leaked: Vec<_> =
+        lines.iter().filter(|line| line.to_lowercase().contains(&CANARY.to_lowercase())).collect();
     assert!(leaked.is_empty(), "no log line repeats the input: {leaked:?}");
 }
 

@@ -10,8 +10,30 @@ const SAMPLE: &str = r#"{"changes":[{"model":"customer","operation":"update","ke
 
 /// Pieces that parsers trip over.
 const PIECES: [&[u8]; 24] = [
-    b"{", b"}", b"[", b"]", b"\"", b"\\", b",", b":", b"null", b"\\u0000", b"\\ud800", b"\\", b"\xff", b"\xf0\x9f", b"\0", b"-",
-    b"1e400", b"\"model\":1,", b"0", b" ", b"\n", b"\xef\xbf\xbf", b"{\"\":", b"99999999999999999999999999999999999999999",
+    b"{",
+    b"}",
+    b"[",
+    b"]",
+    b"\"",
+    b"\\",
+    b",",
+    b":",
+    b"null",
+    b"\\u0000",
+    b"\\ud800",
+    b"\\",
+    b"\xff",
+    b"\xf0\x9f",
+    b"\0",
+    b"-",
+    b"1e400",
+    b"\"model\":1,",
+    b"0",
+    b" ",
+    b"\n",
+    b"\xef\xbf\xbf",
+    b"{\"\":",
+    b"99999999999999999999999999999999999999999",
 ];
 
 /// A small generator with a fixed seed (Knuth's MMIX), so that a failure comes again.

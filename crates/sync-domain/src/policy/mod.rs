@@ -171,14 +171,19 @@ impl Compiler {
         for (index, (path, written)) in model.attributes.iter().enumerate() {
             let output = written.output.as_ref().unwrap_or(path);
             let place = format!("attributes.{path}");
-            let (input_steps, output_steps) = (self.steps(&place, path), self.steps(&format!("{place}.as"), output));
+            let input_steps = self.steps(&place, path);
+            let output_steps = match &written.output {
+                Some(output) => self.steps(&format!("{place}.as"), output),
+                None => input_steps.clone(),
+            };
             let is_later = later.contains(&path);
             if written.compute.is_some() || is_later {
                 let layout = if is_later { Layout::Later } else { Layout::Computed(index) };
                 if output_steps.contains(&Step::Each) {
                     self.error(place.clone(), "a computed or looked-up attribute stands outside arrays");
+                } else {
+                    additions.push((layout, output_steps, place.clone()));
                 }
-                additions.push((layout, output_steps, place.clone()));
             } else {
                 entries.push(Entry { attribute: index, path: path.clone(), input: input_steps, output: output_steps });
             }
