@@ -16,28 +16,32 @@ pub async fn build(run: &RunFolder) -> Result<PathBuf> {
 }
 
 fn build_locked(run: &RunFolder) -> Result<PathBuf> {
+    if let Some(given) = std::env::var_os("SYNC_BUILD_DIR") {
+        return copy(&place::root().join(given), run);
+    }
     fs::create_dir_all(place::local())?;
+    // Held until the copy is made.
     let lock = File::create(place::local().join("build.lock")).context("cannot open the build's lock")?;
     lock.lock().context("cannot lock the build")?;
-
-    let given = std::env::var_os("SYNC_BUILD_DIR").map(|folder| place::root().join(folder));
-    if given.is_none() {
-        let log = run.path().join("sam-build.log");
-        let output = File::create(&log)?;
-        let status = place::sam()?
-            .args(["build", "--parameter-overrides", &architecture_override()?])
-            .stdout(output.try_clone()?)
-            .stderr(output)
-            .status()
-            .context("cannot start `sam build`")?;
-        if !status.success() {
-            bail!("`sam build` failed, see {}", log.display());
-        }
+    let log = run.path().join("sam-build.log");
+    let output = File::create(&log)?;
+    let status = place::sam()?
+        .args(["build", "--parameter-overrides", &architecture_override()?])
+        .stdout(output.try_clone()?)
+        .stderr(output)
+        .status()
+        .context("cannot start `sam build`")?;
+    if !status.success() {
+        bail!("`sam build` failed, see {}", log.display());
     }
-    let built = given.unwrap_or_else(|| place::root().join(".aws-sam/build"));
-    // As deep as in the root: the template names the layer's folder relative to its own.
+    copy(&place::root().join(".aws-sam/build"), run)
+}
+
+/// Copies a build; as deep in the run's folder as it is in the root, since the template names the layer's folder
+/// relative to its own.
+fn copy(built: &Path, run: &RunFolder) -> Result<PathBuf> {
     let copy = run.path().join("aws-sam/build");
-    copy_tree(&built, &copy).context("cannot copy the build")?;
+    copy_tree(built, &copy).context("cannot copy the build")?;
     Ok(copy.join("template.yaml"))
 }
 

@@ -115,11 +115,21 @@ impl Event {
     /// At least the bytes that SNS counts: the body and each attribute's name, type and value.
     pub fn size(&self) -> usize {
         let Filterable { source, model, changed, only, .. } = &self.filterable;
-        let names: usize = changed.iter().flatten().map(|name| name.len() + 3).sum();
+        let names: usize = changed.iter().flatten().map(|name| listed_size(name)).sum();
         let texts = source.as_str().len() + 2 * model.as_str().len() + only.as_ref().map_or(0, String::len);
         // 128: the names and types of the attributes, and the texts that do not vary by more than that.
         self.body.len() + texts + names + 128
     }
+}
+
+/// The bytes of a text in a JSON list: quotes, comma and escapes included.
+pub(crate) fn listed_size(text: &str) -> usize {
+    let more = |byte: u8| match byte {
+        b'"' | b'\\' => 1,
+        0..=0x1F => 5,
+        _ => 0,
+    };
+    text.len() + 3 + text.bytes().map(more).sum::<usize>()
 }
 
 /// What SNS takes, in bytes.
@@ -227,6 +237,8 @@ pub struct ReceivedEvent<'a> {
     pub key: &'a str,
     /// The record before, protected: an object.
     pub before: Option<&'a str>,
+    /// Whether the model's events have a record before at all, be it `null`.
+    pub(crate) has_before: bool,
     /// The record after, protected: an object.
     pub after: Option<&'a str>,
     /// Which attributes changed; none = not known.
@@ -351,6 +363,7 @@ impl<'a> Members<'a> {
             policy_version: self.text("policyversion")?,
             key: object(self.key, "data.key")?.ok_or(Error::Member("data.key"))?,
             before: object(self.before, "data.before")?,
+            has_before: self.before.is_some(),
             after: object(self.after, "data.after")?,
             changed: self.changed,
             fingerprints: self.fingerprints,

@@ -4,12 +4,14 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use enrich::cache::{Bounds, Cache};
 use enrich::deps::{Deps, models};
 use serde_json::{Value, json};
 use sync_domain::config::{ConfigFile, SyncConfig};
 use sync_domain::event::Event;
 use sync_domain::outcome::Stage;
+use sync_domain::ports::{DataKey, HashKey, KeyBytes, KeyService, Result};
 use sync_lambda::batch::Report;
 use sync_lambda::deadline::Deadline;
 use sync_lambda::keyring::Keyring;
@@ -44,6 +46,28 @@ pub(crate) fn http(url: &str, more: &str) -> String {
     ))
 }
 
+/// The key service as a network has it: every call takes a moment, in which other groups go on.
+struct Remote(MemoryKeyService);
+
+#[async_trait]
+impl KeyService for Remote {
+    async fn hash_root(&self, key: HashKey, version: u32) -> Result<KeyBytes> {
+        tokio::time::sleep(MOMENT).await;
+        self.0.hash_root(key, version).await
+    }
+
+    async fn new_data_key(&self, model: &str, attribute: &str) -> Result<DataKey> {
+        tokio::time::sleep(MOMENT).await;
+        self.0.new_data_key(model, attribute).await
+    }
+
+    async fn unwrap_data_key(&self, model: &str, attribute: &str, wrapped: &[u8]) -> Result<KeyBytes> {
+        self.0.unwrap_data_key(model, attribute, wrapped).await
+    }
+}
+
+const MOMENT: Duration = Duration::from_millis(5);
+
 /// The function with twins to look into.
 pub(crate) struct Stand {
     pub(crate) topic: MemoryTopic,
@@ -73,7 +97,7 @@ impl Stand {
             models: models(&config, allow_loopback).unwrap(),
             tables: Arc::new(tables),
             secrets: Arc::new(secrets.clone()),
-            keyring: Keyring::new(Arc::new(key_service.clone()), Arc::new(key_table.clone()), 1),
+            keyring: Keyring::new(Arc::new(Remote(key_service.clone())), Arc::new(key_table.clone()), 1),
             topic: Arc::new(topic.clone()),
             parker: Parker::new(Stage::Enrich, Arc::new(dead_letters.clone()), Arc::new(bus.clone())),
             max_receives: MAX_RECEIVES,

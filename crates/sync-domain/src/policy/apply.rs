@@ -164,22 +164,7 @@ impl CompiledPolicy {
     fn changed(&self, before: &Spans<'_>, after: &Spans<'_>) -> Result<Vec<String>, Failure> {
         let views = [before, after].map(|spans| View { policy: self, spans, before: None });
         let mut changed = Vec::new();
-        let slots = self.record.slots.iter().zip(before.values().iter().zip(after.values()));
-        for (slot, (before, after)) in slots {
-            match slot {
-                Slot::Value(index) if !self.same(*before, *after) => changed.push(*index),
-                Slot::Array(_, elements) if before.map(|v| v.raw) != after.map(|v| v.raw) => {
-                    let [before, after] = [before, after].map(|array| match array {
-                        Some(array) => self.listed_of(slot, *array).map(Cow::Owned),
-                        None => Ok(Cow::Borrowed("null")),
-                    });
-                    if before? != after? {
-                        attributes_below(elements, &mut changed);
-                    }
-                }
-                _ => {}
-            }
-        }
+        self.differing(&self.record, before, after, &mut changed)?;
         for (index, attribute) in self.attributes.iter().enumerate() {
             if let Some(recipe) = &attribute.recipe {
                 let [before, after] = &views;
@@ -189,20 +174,8 @@ impl CompiledPolicy {
             }
         }
         changed.sort_unstable();
+        changed.dedup();
         Ok(changed.iter().filter_map(|index| self.attributes.get(*index)).map(|a| a.output.clone()).collect())
-    }
-
-    fn same(&self, before: Option<Value<'_>>, after: Option<Value<'_>>) -> bool {
-        let [before, after] = [before, after].map(|value| match self.missing {
-            Missing::Keep => value,
-            Missing::Null | Missing::Refuse => Some(value.unwrap_or(Value::NULL)),
-        });
-        match (before, after) {
-            (Some(before), Some(after)) if before.raw != after.raw => {
-                before.kind == Kind::String && after.kind == Kind::String && before.text() == after.text()
-            }
-            (before, after) => before.is_some() == after.is_some(),
-        }
     }
 }
 
@@ -227,20 +200,11 @@ pub(super) fn write_tail(changed: Option<&[String]>, fingerprints: &str, data: &
     data.push_str("}}");
 }
 
-fn attributes_below(scope: &Scope, found: &mut Vec<usize>) {
-    for slot in &scope.slots {
-        match slot {
-            Slot::Value(index) => found.push(*index),
-            Slot::Array(_, elements) => attributes_below(elements, found),
-        }
-    }
-}
-
 /// A record as predicates and recipes see it.
-struct View<'r, 'a> {
-    policy: &'r CompiledPolicy,
-    spans: &'r Spans<'a>,
-    before: Option<&'r Spans<'a>>,
+pub(super) struct View<'r, 'a> {
+    pub(super) policy: &'r CompiledPolicy,
+    pub(super) spans: &'r Spans<'a>,
+    pub(super) before: Option<&'r Spans<'a>>,
 }
 
 impl View<'_, '_> {

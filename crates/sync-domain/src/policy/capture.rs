@@ -1,13 +1,16 @@
 //! What capture needs of a policy: which attributes to take along, what tells a record, how large its event may get.
 
-use super::apply::fits;
+use super::apply::{View, fits, value_of};
+use super::compute::plain_text;
 use super::scope::{INNER, Layout, Scope, Slot, Spans, WalkError, open_member};
-use super::{CompiledPolicy, Rule};
+use super::{Attribute, CompiledPolicy, Rule};
 use crate::change::Change;
 use crate::config::Type;
+use crate::event::listed_size;
 use crate::id::push_part;
 use crate::outcome::Reason;
-use crate::scan::{Kind, Scanner, Value};
+use crate::protect;
+use crate::scan::{Kind, Scanner, Value, escape_for_queue, write_string};
 
 impl CompiledPolicy {
     /// The record with listed attributes only, each value as it was written, everything in its own place.
@@ -71,22 +74,39 @@ impl CompiledPolicy {
 
     /// An upper bound of the bytes of the change's event, so that capture can refuse what SNS would not take.
     pub fn size_bound(&self, change: &Change<'_>) -> usize {
-        let names: usize = self.attributes.iter().map(|attribute| 2 * attribute.output.len() + 16).sum();
-        let record = |record: Option<&str>| match record {
-            Some(record) => match self.record.pick(record) {
-                // Each computed value is at most its inputs and its own texts together.
-                Ok(spans) => self.bound_of(&self.record, &spans) + self.computed_bound(record.len()),
-                Err(_) => record.len() * 2,
-            },
+        let [before, after] = [change.before, change.after].map(|record| record.map(|record| (record, self.record.pick(record))));
+        let picked = before.as_ref().and_then(|(_, picked)| picked.as_ref().ok());
+        let record = |record: &Option<(&str, Result<Spans<'_>, WalkError>)>, before| match record {
+            Some((_, Ok(spans))) => self.record_bound(spans, before),
+            // The transformer refuses it.
+            Some((record, Err(_))) => record.len(),
             None => 4,
         };
-        let before = if self.before { record(change.before) } else { 0 };
-        1_024 + names + change.key.len() + 64 * self.key.len() + before + record(change.after)
+        let records = record(&after, picked) + if self.before { record(&before, None) } else { 0 };
+        let names = self.attributes.iter().map(|attribute| 2 * listed_size(&attribute.output)).sum::<usize>();
+        let key = |index: &usize| self.attributes.get(*index).map_or(0, |attribute| listed_size(&attribute.output) + 64);
+        let keys = length(change.key) + self.key.iter().map(key).sum::<usize>();
+        let texts = [Some(&change.occurred_at), Some(&change.origin), Some(&change.traceparent)];
+        let texts = texts.into_iter().chain([change.subject_key_id.as_ref(), change.run.as_ref(), change.only.as_ref(), change.only.as_ref()]);
+        let texts = texts.flatten().map(|text| listed_size(text)).sum::<usize>();
+        // 768: the fixed texts of the envelope, its hashes and version, and the message attributes.
+        768 + 2 * change.source.len() + 4 * change.model.len() + self.version.len() + texts + keys + names + records
+    }
+
+    fn record_bound(&self, spans: &Spans<'_>, before: Option<&Spans<'_>>) -> usize {
+        let view = View { policy: self, spans, before };
+        let made = |(index, attribute): (usize, &Attribute)| match &attribute.recipe {
+            Some(recipe) => value_of(&recipe.compute(&view)).map_or(0, |value| self.value_bound(index, Some(value))),
+            None if attribute.later => 4,
+            None => 0,
+        };
+        let made = self.attributes.iter().enumerate().map(made).sum::<usize>();
+        2 + layout_names(&self.record.output) + self.bound_of(&self.record, spans) + made
     }
 
     fn bound_of(&self, scope: &Scope, spans: &Spans<'_>) -> usize {
         let slot = |(slot, span): (&Slot, &Option<Value<'_>>)| match (slot, span) {
-            (Slot::Value(index), span) => self.value_bound(*index, span.map_or(4, |value| value.raw.len())),
+            (Slot::Value(index), span) => self.value_bound(*index, *span),
             (Slot::Array(_, elements), Some(array)) if array.kind == Kind::Array => self.array_bound(elements, array.raw),
             (Slot::Array(..), span) => span.map_or(4, |value| value.raw.len()),
         };
@@ -94,7 +114,8 @@ impl CompiledPolicy {
     }
 
     fn array_bound(&self, elements: &Scope, array: &str) -> usize {
-        let names: usize = elements.slots.len() * 8 + layout_names(&elements.output);
+        // Braces and a comma.
+        let names = 3 + layout_names(&elements.output);
         let mut bound = 2;
         let walked = Scanner::new(array, &INNER).map_err(WalkError::from).and_then(|mut scanner| {
             scanner.array(|scanner, _| {
@@ -104,30 +125,28 @@ impl CompiledPolicy {
                 Ok::<_, WalkError>(())
             })
         });
-        if walked.is_err() { array.len() * 2 } else { bound }
+        if walked.is_err() { array.len() } else { bound }
     }
 
-    fn value_bound(&self, index: usize, length: usize) -> usize {
+    fn value_bound(&self, index: usize, value: Option<Value<'_>>) -> usize {
+        let Some(value) = value.filter(|value| !value.is_null()) else { return 4 };
         match self.attributes.get(index).map(|attribute| &attribute.rule) {
-            Some(Rule::Encrypt) => 30 + (length + 28).div_ceil(3) * 4 + 44,
+            Some(Rule::Encrypt) => 30 + (length(value.raw) + 28).div_ceil(3) * 4 + 44,
             Some(Rule::Tokenize) => 64,
-            Some(Rule::Mask(mask)) => length + 8 + mask.text.as_ref().map_or(0, |text| text.len() * 6),
+            Some(Rule::Mask(mask)) => {
+                let mut masked = String::new();
+                write_string(&mut masked, &protect::mask(&plain_text(value), mask));
+                masked.len()
+            }
             Some(Rule::Redact) => 4,
-            Some(Rule::Clear) | None => length,
+            Some(Rule::Clear) | None => length(value.raw),
         }
     }
+}
 
-    fn computed_bound(&self, record: usize) -> usize {
-        let computed = self.attributes.iter().enumerate().filter(|(_, attribute)| attribute.recipe.is_some());
-        computed.map(|(index, _)| self.value_bound(index, record.min(4_096) + 256)).sum()
-    }
-
-    /// An array with listed attributes only, to compare it with another.
-    pub(super) fn listed_of(&self, slot: &Slot, array: Value<'_>) -> Result<String, Reason> {
-        let mut out = String::with_capacity(array.raw.len());
-        write_slot(slot, Some(array), &mut out)?;
-        Ok(out)
-    }
+/// The bytes of a text behind [`crate::scan::escape_for_queue`].
+fn length(raw: &str) -> usize {
+    escape_for_queue(raw).len()
 }
 
 fn layout_names(layout: &Layout) -> usize {

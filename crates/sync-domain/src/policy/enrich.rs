@@ -56,9 +56,9 @@ impl Protected {
         let mut data = String::with_capacity(event.key.len() + after.map_or(4, str::len) + 256);
         data.push_str("{\"key\":");
         data.push_str(event.key);
-        if let Some(before) = event.before {
+        if event.has_before {
             data.push_str(",\"before\":");
-            data.push_str(before);
+            data.push_str(event.before.unwrap_or("null"));
         }
         data.push_str(",\"after\":");
         data.push_str(after.unwrap_or("null"));

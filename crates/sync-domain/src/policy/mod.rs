@@ -6,6 +6,7 @@
 mod apply;
 mod capture;
 mod compute;
+mod difference;
 mod enrich;
 mod keys;
 mod path;

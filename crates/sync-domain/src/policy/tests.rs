@@ -24,7 +24,7 @@ use crate::scan::{Limits, Scanner};
 use crate::version::Version;
 
 /// Every model of these tests begins with this key; the tests list what comes behind it.
-const HEAD: &str = "model: m\nkey: [a0]\nattributes:\n  a0: { class: identifier }\n";
+const HEAD: &str = "model: m\nkey: [_k]\nattributes:\n  _k: { class: identifier }\n";
 
 pub(super) const BEFORE: &str = "before: true\n";
 
@@ -77,7 +77,7 @@ impl Rig {
         Self { policy, keys, rid: RecordId::from_wire("r1"), nonces: Counter(0) }
     }
 
-    /// The model with these attributes behind the key `a0`.
+    /// The model with these attributes behind the key `_k`.
     pub(super) fn new(attributes: &str) -> Self {
         Self::of_model(&format!("{HEAD}{attributes}"))
     }
@@ -129,14 +129,14 @@ impl Rig {
     }
 }
 
-/// A record with the key `a0` and these members.
+/// A record with the key `_k` and these members.
 pub(super) fn record(members: &str) -> String {
     let comma = if members.is_empty() { "" } else { "," };
-    format!("{{\"a0\":1{comma}{members}}}")
+    format!("{{\"_k\":1{comma}{members}}}")
 }
 
 fn without_key(after: &str) -> String {
-    let rest = after.strip_prefix("{\"a0\":1").unwrap_or_else(|| panic!("{after}"));
+    let rest = after.strip_prefix("{\"_k\":1").unwrap_or_else(|| panic!("{after}"));
     format!("{{{}", rest.strip_prefix(',').unwrap_or(rest))
 }
 
@@ -169,9 +169,9 @@ pub(super) fn sample() -> Change<'static> {
         subject_key_id: None,
         run: None,
         only: None,
-        key: r#"{"a0":1}"#,
+        key: r#"{"_k":1}"#,
         before: None,
-        after: Some(r#"{"a0":1}"#),
+        after: Some(r#"{"_k":1}"#),
     }
 }
 

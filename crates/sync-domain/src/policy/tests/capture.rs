@@ -8,8 +8,8 @@ use super::*;
 fn a_projection_has_the_listed_attributes_as_they_were_written_in_their_own_places() {
     let policy = Rig::new("  b.c: { class: internal, as: z }\n  d: { class: sensitive, protect: encrypt }\n  j: { class: internal, type: json }\n  \"l[].m[].n\": { class: internal, as: \"q[].r[].s\" }\n  v: { class: internal, compute: { constant: 1 } }\n").policy;
     assert_eq!(
-        policy.project(r#" {"s":1,"b":{"c": 1.10,"x":2},"d":"\u0061","j":{"a" :[1 ]},"l":[{"m":[{"n":1,"o":2},{}],"x":1},{"x":2}],"v":"no","a0":1e2} "#).unwrap(),
-        r#"{"a0":1e2,"b":{"c":1.10},"d":"\u0061","j":{"a" :[1 ]},"l":[{"m":[{"n":1},{}]},{}]}"#
+        policy.project(r#" {"s":1,"b":{"c": 1.10,"x":2},"d":"\u0061","j":{"a" :[1 ]},"l":[{"m":[{"n":1,"o":2},{}],"x":1},{"x":2}],"v":"no","_k":1e2} "#).unwrap(),
+        r#"{"_k":1e2,"b":{"c":1.10},"d":"\u0061","j":{"a" :[1 ]},"l":[{"m":[{"n":1},{}]},{}]}"#
     );
     assert_eq!(policy.project(r#"{"x":1}"#).unwrap(), "{}");
     assert_eq!(policy.project(r#"{"l":null,"b":null,"d":null}"#).unwrap(), r#"{"d":null,"l":null}"#);
@@ -25,7 +25,7 @@ fn a_projection_makes_the_same_event_as_the_whole_record() {
     let mut rig = Rig::new("  b.c: { class: internal, as: z }\n  \"l[].m\": { class: internal }\n");
     let whole = r#""b":{"c":1,"x":2},"l":[{"m":1,"x":2},{}],"s":"S""#;
     let projected = rig.policy.project(&record(whole)).unwrap();
-    let inner = projected.strip_prefix("{\"a0\":1,").and_then(|rest| rest.strip_suffix('}')).unwrap();
+    let inner = projected.strip_prefix("{\"_k\":1,").and_then(|rest| rest.strip_suffix('}')).unwrap();
     assert_eq!(rig.after(inner), rig.after(whole));
 }
 
@@ -43,7 +43,7 @@ fn the_subject_is_read_from_after_then_before_then_the_key() {
     assert_eq!(subject(None, None), None);
     let by_key = Rig::of_model("model: m\nkey: [id]\nsubject: id\nattributes:\n  id: { class: identifier }\n").policy;
     assert_eq!(by_key.subject(r#"{"id":1}"#, None, None), by_key.subject("{}", None, Some(r#"{"id":1}"#)));
-    assert_eq!(Rig::new("").policy.subject(r#"{"a0":1}"#, None, Some(r#"{"a0":1}"#)), None);
+    assert_eq!(Rig::new("").policy.subject(r#"{"_k":1}"#, None, Some(r#"{"_k":1}"#)), None);
 }
 
 /// A model whose event grows in every way: long names, long `as`, nesting, arrays, computed values that repeat
@@ -96,7 +96,7 @@ fn raw_record() -> impl Strategy<Value = String> {
     );
     let json = raw_scalar().prop_map(|raw| format!("{{\"any\":[{raw}]}}"));
     (scalars, maybe("j", json), maybe("l", list(element.boxed())), maybe("m", matrix)).prop_map(
-        |((b0, b1, b2, b3, b4, b5), j, l, m)| format!("{{\"a0\":1{b0}{b1}{b2}{b3}{b4}{b5}{j}{l}{m}}}"),
+        |((b0, b1, b2, b3, b4, b5), j, l, m)| format!("{{\"_k\":1{b0}{b1}{b2}{b3}{b4}{b5}{j}{l}{m}}}"),
     )
 }
 

@@ -30,14 +30,14 @@ fn attributes_that_cannot_be_run_are_refused_with_their_path() {
         ("x: { class: internal }\n  y: { class: internal, as: x }", "attributes.y", "the same place in the event"),
         ("x: { class: internal }\n  y: { class: internal, as: x.z }", "attributes.y", "the same place in the event"),
         ("x.z: { class: internal }\n  y: { class: internal, as: x }", "attributes.y", "the same place in the event"),
-        ("x: { class: internal, as: a0 }", "attributes.x", "the same place in the event"),
+        ("x: { class: internal, as: _k }", "attributes.x", "the same place in the event"),
         ("\"x[].y\": { class: internal, as: \"z[].y\" }\n  \"x[].w\": { class: internal, as: \"v[].w\" }", "attributes.x[].y", "must stay in one array"),
         ("\"x[].y\": { class: internal, as: y }", "attributes.x[].y", "`as` must have `[]`"),
         ("x: { class: internal, as: \"y[]\" }", "attributes.x", "`as` must have `[]`"),
         ("\"x[].y\": { class: internal, compute: { constant: 1 } }", "attributes.x[].y", "stands outside arrays"),
-        ("x: { class: internal, as: a0, compute: { constant: 1 } }", "attributes.x", "the same place in the event"),
+        ("x: { class: internal, as: _k, compute: { constant: 1 } }", "attributes.x", "the same place in the event"),
         ("x: { class: internal, compute: {} }", "attributes.x.compute", "say exactly one"),
-        ("x: { class: internal, compute: { constant: 1, coalesce: [a0] } }", "attributes.x.compute", "say exactly one"),
+        ("x: { class: internal, compute: { constant: 1, coalesce: [_k] } }", "attributes.x.compute", "say exactly one"),
         ("x: { class: internal, compute: { coalesce: [nope] } }", "attributes.x.compute", "no attribute nope is listed"),
         ("x: { class: internal, compute: { concat: [{ attribute: nope }] } }", "attributes.x.compute", "no attribute nope is listed"),
         ("x: { class: internal, compute: { code: { of: nope, map: {} } } }", "attributes.x.compute", "no attribute nope is listed"),
@@ -94,6 +94,6 @@ fn what_was_decided_on_purpose_compiles() {
         compile(&format!("{HEAD}  {attributes}\n")).unwrap();
     }
     let policy = compile(&format!("{HEAD}  x: {{ class: internal, as: y }}\n")).unwrap();
-    assert_eq!(policy.outputs().collect::<Vec<_>>(), ["a0", "y"]);
+    assert_eq!(policy.outputs().collect::<Vec<_>>(), ["_k", "y"]);
     assert!(!policy.enriches());
 }

@@ -47,7 +47,7 @@ fn the_record_before_travels_only_where_the_model_says_so() {
 #[test]
 fn a_key_with_more_than_the_key_is_refused() {
     let mut rig = Rig::new(MODEL);
-    let change = Change { key: r#"{"a0":1,"secret":"S"}"#, ..sample() };
+    let change = Change { key: r#"{"_k":1,"secret":"S"}"#, ..sample() };
     let failure = rig.apply_to(&change).unwrap_err();
     assert_eq!(failure, Failure::Rejected(Reason::new("key_attributes", "key")));
 }
@@ -109,5 +109,5 @@ fn a_change_whose_model_comes_last_is_governed_all_the_same() {
     let policy = rig.policy.clone();
     let captured = Captured::read(&body, &LIMITS, |name| (name == "m").then_some(&policy)).unwrap().unwrap();
     let applied = captured.apply(&rig.rid, &mut rig.keys, &mut Counter(0)).unwrap();
-    assert_eq!(member(applied.protected.data(), "after").unwrap(), r#"{"a0":1,"x":1}"#);
+    assert_eq!(member(applied.protected.data(), "after").unwrap(), r#"{"_k":1,"x":1}"#);
 }

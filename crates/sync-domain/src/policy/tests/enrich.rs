@@ -119,7 +119,7 @@ fn what_does_not_fit_is_refused_by_its_place() {
 fn a_look_up_adds_no_attribute_that_it_is_not_named_for() {
     let mut rig = rig("");
     let before = event(&mut rig, r#""tier":"gold""#);
-    let after = rig.enrich(before.body(), &[("tier", "\"S\""), ("secret", "\"S\""), ("a0", "2")]).unwrap();
+    let after = rig.enrich(before.body(), &[("tier", "\"S\""), ("secret", "\"S\""), ("_k", "2")]).unwrap();
     let [old, new] = [&before, &after].map(|event| ReceivedEvent::read(event.body()).unwrap());
     assert_eq!((new.after, new.key), (old.after, old.key));
 }
@@ -128,8 +128,8 @@ fn a_look_up_adds_no_attribute_that_it_is_not_named_for() {
 fn an_event_of_an_older_policy_gets_the_attributes_that_it_lacks() {
     let mut old = Rig::new("  tier: { class: internal }\n  contact: { class: internal, type: json }\n");
     for (members, expected) in [
-        (r#""tier":"x","contact":{"mail":1}"#, r#"{"a0":1,"contact":{"mail":1,"advisor":{"id":null},"extra":7},"tier":"x","phone":null,"risk":null,"segment":null}"#),
-        (r#""tier":"x","contact":5"#, r#"{"a0":1,"contact":{"advisor":{"id":null},"extra":7},"tier":"x","phone":null,"risk":null,"segment":null}"#),
+        (r#""tier":"x","contact":{"mail":1}"#, r#"{"_k":1,"contact":{"mail":1,"advisor":{"id":null},"extra":7},"tier":"x","phone":null,"risk":null,"segment":null}"#),
+        (r#""tier":"x","contact":5"#, r#"{"_k":1,"contact":{"advisor":{"id":null},"extra":7},"tier":"x","phone":null,"risk":null,"segment":null}"#),
     ] {
         let before = event(&mut old, members);
         let after = rig("").enrich(before.body(), &[("extra", "7")]).unwrap();

@@ -9,7 +9,7 @@ use super::*;
 const MODEL: &str = "
 subject: red
 attributes:
-  a0: { class: personal, protect: tokenize }
+  _k: { class: personal, protect: tokenize }
   clear: { class: internal }
   red: { class: sensitive, protect: redact }
   deep.tok: { class: personal, protect: tokenize }
@@ -25,7 +25,7 @@ attributes:
 
 fn rig(before: bool) -> Rig {
     let head = if before { BEFORE } else { "" };
-    Rig::of_model(&format!("model: m\nkey: [a0]\n{head}{MODEL}"))
+    Rig::of_model(&format!("model: m\nkey: [_k]\n{head}{MODEL}"))
 }
 
 /// Builds records in which every protected or unlisted text is a token that stands nowhere else.
@@ -63,7 +63,7 @@ impl Tokens {
         let [red, tok, enc, mask, top, sealed, unlisted] = std::array::from_fn(|_| self.next());
         let (objects, json) = (self.object(3, shape), self.object(2, shape / 2));
         format!(
-            "{{\"a0\":{key},\"clear\":\"stays\",\"red\":{red},\"deep\":{{\"tok\":{tok},\"enc\":{enc},{top}:{unlisted},\"deep\":{objects}}},\
+            "{{\"_k\":{key},\"clear\":\"stays\",\"red\":{red},\"deep\":{{\"tok\":{tok},\"enc\":{enc},{top}:{unlisted},\"deep\":{objects}}},\
              \"l\":[{}],\"t\":[{}],\"mask\":{mask},\"sealed_json\":[{sealed},{json}],{}:{}}}",
             list.join(","), texts.join(","), self.next(), self.next()
         )
@@ -119,7 +119,7 @@ proptest! {
         let key = tokens.next();
         let old = tokens.record(&key, shape, elements);
         let new = tokens.record(&key, shape / 2, elements);
-        let key = format!("{{\"a0\":{key}}}");
+        let key = format!("{{\"_k\":{key}}}");
         let operation = Operation::ALL[operation];
         let after = (operation != Operation::Delete).then_some(new.as_str());
         let mut rig = rig(before);
@@ -147,7 +147,7 @@ proptest! {
             ("\"mask\":", "\"mask\":{},\"u\":"), ("\"tok\":\"", "\"tok\":[],\"w\":\""), ("\"t\":[\"", "\"t\":[{},\""),
         ][at];
         let bad = good.replacen(from, to, 1).replacen("\"x\":[1]", &format!("\"x\":{wrong}"), 1);
-        let key = format!("{{\"a0\":{key}}}");
+        let key = format!("{{\"_k\":{key}}}");
         let mut rig = rig(true);
         let failure = rig.apply_to(&Change { key: &key, after: Some(&bad), ..sample() }).unwrap_err();
         let said = format!("{failure} {failure:?} {:?}", rig.policy.project(&bad));
@@ -182,7 +182,7 @@ proptest! {
         let mut tokens = Tokens { seed, made: Vec::new() };
         let key = tokens.next();
         let (first, second) = (tokens.record(&key, shape, elements), tokens.record(&key, shape, elements));
-        let key = format!("{{\"a0\":{key}}}");
+        let key = format!("{{\"_k\":{key}}}");
         let operation = Operation::ALL[operation];
         let mut rig = rig(before);
         let change = Change {

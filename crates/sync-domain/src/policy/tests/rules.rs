@@ -57,9 +57,9 @@ fn numbers_and_booleans_are_protected_too() {
 
 #[test]
 fn a_tokenized_key_is_a_token_in_the_key_and_in_the_record() {
-    let yaml = "model: m\nkey: [a0, z]\nattributes:\n  a0: { class: personal, protect: tokenize, as: who }\n  z: { class: internal }\n";
+    let yaml = "model: m\nkey: [_k, z]\nattributes:\n  _k: { class: personal, protect: tokenize, as: who }\n  z: { class: internal }\n";
     let mut rig = Rig::of_model(yaml);
-    let change = Change { key: r#"{"z":2,"a0":"TOPSECRET"}"#, after: Some(r#"{"a0":"TOPSECRET","z":2}"#), ..sample() };
+    let change = Change { key: r#"{"z":2,"_k":"TOPSECRET"}"#, after: Some(r#"{"_k":"TOPSECRET","z":2}"#), ..sample() };
     let event = rig.event_of(&change);
     assert!(!event.body().contains("TOPSECRET"));
     let received = ReceivedEvent::read(event.body()).unwrap();
@@ -67,7 +67,7 @@ fn a_tokenized_key_is_a_token_in_the_key_and_in_the_record() {
     assert_eq!(member(received.key, "who"), member(received.after.unwrap(), "who"), "targets can join on it");
     let shown = rig.policy.protected_key(change.key, &rig.rid, &mut rig.keys, &mut Counter(0)).unwrap();
     assert_eq!(shown, received.key, "a ticket shows the key as the event does");
-    assert_eq!(rig.policy.protected_key(r#"{"a0":[]}"#, &rig.rid, &mut rig.keys, &mut Counter(0)), None);
+    assert_eq!(rig.policy.protected_key(r#"{"_k":[]}"#, &rig.rid, &mut rig.keys, &mut Counter(0)), None);
 }
 
 #[test]
