@@ -1,40 +1,43 @@
 //! What `sam build` makes, kept apart per run: two runs at once never pull the build from under each other.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use crate::group::Group;
 use crate::place::{self, RunFolder};
 
 /// Builds with the real `sam build` and copies the result into the run's folder. Answers with the built template.
 ///
 /// `SYNC_BUILD_DIR` names a build to take as it stands, e.g. `.aws-sam/build`.
 pub async fn build(run: &RunFolder) -> Result<PathBuf> {
-    let run = run.clone();
-    tokio::task::spawn_blocking(move || build_locked(&run)).await.context("the build was cut off")?
-}
-
-fn build_locked(run: &RunFolder) -> Result<PathBuf> {
     if let Some(given) = std::env::var_os("SYNC_BUILD_DIR") {
         return copy(&place::root().join(given), run);
     }
-    fs::create_dir_all(place::local())?;
     // Held until the copy is made.
-    let lock = File::create(place::local().join("build.lock")).context("cannot open the build's lock")?;
-    lock.lock().context("cannot lock the build")?;
+    let _lock = lock().await?;
     let log = run.path().join("sam-build.log");
-    let output = File::create(&log)?;
-    let status = place::sam()?
-        .args(["build", "--parameter-overrides", &architecture_override()?])
-        .stdout(output.try_clone()?)
-        .stderr(output)
-        .status()
-        .context("cannot start `sam build`")?;
-    if !status.success() {
+    let mut sam = place::sam()?;
+    sam.args(["build", "--parameter-overrides", &architecture_override()?]);
+    if !Group::start(&sam, &log)?.end().await?.success() {
         bail!("`sam build` failed, see {}", log.display());
     }
     copy(&place::root().join(".aws-sam/build"), run)
+}
+
+/// One build at a time; others wait here.
+async fn lock() -> Result<File> {
+    fs::create_dir_all(place::local())?;
+    let lock = File::create(place::local().join("build.lock")).context("cannot open the build's lock")?;
+    loop {
+        match lock.try_lock() {
+            Ok(()) => return Ok(lock),
+            Err(TryLockError::WouldBlock) => tokio::time::sleep(Duration::from_millis(200)).await,
+            Err(TryLockError::Error(error)) => return Err(error).context("cannot lock the build"),
+        }
+    }
 }
 
 /// Copies a build; as deep in the run's folder as it is in the root, since the template names the layer's folder

@@ -1,32 +1,20 @@
-//! MiniStack, the stand-in for AWS, as a process of its own group that never outlives whoever started it.
+//! MiniStack, the stand-in for AWS, with the functions that it runs.
 
-use std::fs::File;
 use std::net::{Ipv4Addr, TcpListener};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
 use crate::aws::{self, Aws};
+use crate::group::Group;
 use crate::place::{self, RunFolder};
-
-/// Runs the emulator and waits for the end of its own input, a pipe that the starter holds. However the starter ends,
-/// by Ctrl-C, a panic or a kill, the pipe closes, and the whole group goes: emulator and functions.
-const WATCH: &str = r#"
-trap : TERM
-"$@" </dev/null &
-cat >/dev/null
-kill -TERM 0
-for _ in 1 2 3 4 5 6 7 8 9 10; do kill -0 $! 2>/dev/null || break; sleep 0.1; done
-kill -KILL 0
-"#;
 
 /// A running emulator.
 #[derive(Debug)]
 pub struct Emulator {
-    watcher: Child,
+    group: Group,
     endpoint: String,
     log: PathBuf,
 }
@@ -51,10 +39,8 @@ impl Emulator {
 
     fn launch(program: &Path, port: u16, run: &RunFolder, log: &Path) -> Result<Self> {
         let endpoint = format!("http://127.0.0.1:{port}");
-        let output = File::options().create(true).append(true).open(log)?;
         let temporary = run.make("tmp")?;
-        let mut command = Command::new("/bin/sh");
-        command.arg("-c").arg(WATCH).arg("emulator").arg(program);
+        let mut command = Command::new(program);
         place::local_credentials(&mut command);
         command
             .env("GATEWAY_PORT", port.to_string())
@@ -71,13 +57,9 @@ impl Emulator {
             .env("IOT_MTLS_ENABLED", "0")
             .env("LOG_LEVEL", "INFO")
             .env("PYTHONUNBUFFERED", "1")
-            .current_dir(run.path())
-            .stdin(Stdio::piped())
-            .stdout(output.try_clone()?)
-            .stderr(output)
-            .process_group(0);
-        let watcher = command.spawn().context("cannot start the emulator")?;
-        Ok(Self { watcher, endpoint, log: log.to_owned() })
+            .current_dir(run.path());
+        let group = Group::start(&command, log).context("cannot start the emulator")?;
+        Ok(Self { group, endpoint, log: log.to_owned() })
     }
 
     /// Waits until the emulator answers; false = it ended.
@@ -90,18 +72,12 @@ impl Emulator {
             {
                 return Ok(true);
             }
-            if self.ended()? {
+            if self.group.ended()?.is_some() {
                 return Ok(false);
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         bail!("the emulator did not answer within a minute, see {}", self.log.display())
-    }
-
-    /// Whether the emulator is gone. The watcher stays until its pipe closes, so the log has to tell.
-    fn ended(&mut self) -> Result<bool> {
-        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
-        Ok(self.watcher.try_wait()?.is_some() || log.contains("already in use"))
     }
 
     /// The emulator's address.
@@ -117,14 +93,6 @@ impl Emulator {
     /// Where it writes its log, the functions' output included.
     pub fn log(&self) -> &Path {
         &self.log
-    }
-}
-
-impl Drop for Emulator {
-    fn drop(&mut self) {
-        // Closing the pipe ends the group; the wait makes sure that nothing is left when the starter goes on.
-        drop(self.watcher.stdin.take());
-        let _ = self.watcher.wait();
     }
 }
 

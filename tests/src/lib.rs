@@ -13,6 +13,7 @@ pub mod change;
 pub mod docker;
 pub mod emulator;
 pub mod expected;
+pub mod group;
 pub mod http;
 pub mod ink;
 pub mod judge;

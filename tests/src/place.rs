@@ -1,5 +1,6 @@
 //! Where things are: the repository, the Python environments, the folder of one run.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -63,13 +64,22 @@ pub struct RunFolder {
 }
 
 impl RunFolder {
-    /// Makes a new folder; the name says what for and which process.
+    /// Makes a new folder; the name says what for and which process. Those that processes of the same purpose left
+    /// behind go, so that the logs of the last run stay and no more.
     pub fn new(purpose: &str) -> Result<Self> {
-        let path = local().join(format!("{purpose}-{}", std::process::id()));
-        if path.exists() {
-            std::fs::remove_dir_all(&path).with_context(|| format!("cannot empty {}", path.display()))?;
+        fs::create_dir_all(local()).context("cannot make target/local")?;
+        for entry in fs::read_dir(local())? {
+            let path = entry?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let process = name.strip_prefix(purpose).and_then(|rest| rest.strip_prefix('-')?.parse::<u32>().ok());
+            let ended = |process| !Path::new(&format!("/proc/{process}")).exists();
+            if process.is_some_and(ended) {
+                // Another run may clear it away at the same time.
+                let _ = fs::remove_dir_all(&path);
+            }
         }
-        std::fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        let path = local().join(format!("{purpose}-{}", std::process::id()));
+        fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
         Ok(Self { path })
     }
 
@@ -81,7 +91,7 @@ impl RunFolder {
     /// A new folder in it.
     pub fn make(&self, name: &str) -> Result<PathBuf> {
         let path = self.path.join(name);
-        std::fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
         Ok(path)
     }
 }

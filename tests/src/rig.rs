@@ -1,6 +1,6 @@
 //! Everything that one run needs, started in the right order: emulator, targets, lookup service, secrets, stack, sources.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -52,6 +52,22 @@ pub struct Silent;
 impl Progress for Silent {
     fn begin(&self, _: &str) {}
     fn end(&self, _: f64, _: &str) {}
+}
+
+/// Prints each stage with its seconds.
+#[derive(Debug)]
+pub struct Lines;
+
+impl Progress for Lines {
+    fn begin(&self, stage: &str) {
+        // Nothing is to be done about a closed terminal, here and below.
+        let mut out = std::io::stdout();
+        let _ = write!(out, "  {stage:<46}").and_then(|()| out.flush());
+    }
+
+    fn end(&self, seconds: f64, note: &str) {
+        let _ = writeln!(std::io::stdout(), "{seconds:6.1} s   {note}");
+    }
 }
 
 /// Runs a stage and tells how long it took.

@@ -1,7 +1,7 @@
 //! The real `sam deploy` of the real template, on the emulator.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -12,6 +12,7 @@ use serde_json::json;
 
 use crate::artifacts;
 use crate::aws::{ACCOUNT, Aws, REGION, Refused, xml_texts};
+use crate::group::Group;
 use crate::http;
 use crate::place::{self, RunFolder};
 
@@ -36,7 +37,6 @@ pub async fn deploy(run: &RunFolder, aws: &Aws, template: &Path, configuration: 
     }
 
     let log = run.path().join("sam-deploy.log");
-    let output = File::create(&log)?;
     let overrides = [
         artifacts::architecture_override()?,
         format!("AwsEndpointUrl={}", aws.endpoint()),
@@ -55,11 +55,8 @@ pub async fn deploy(run: &RunFolder, aws: &Aws, template: &Path, configuration: 
         .args(["--capabilities", "CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"])
         .args(["--no-confirm-changeset", "--no-fail-on-empty-changeset", "--no-progressbar", "--on-failure", "DO_NOTHING"])
         .arg("--parameter-overrides")
-        .args(&overrides)
-        .stdout(output.try_clone()?)
-        .stderr(output);
-    let status = tokio::task::spawn_blocking(move || command.status()).await?.context("cannot start `sam deploy`")?;
-    if !status.success() {
+        .args(&overrides);
+    if !Group::start(&command, &log)?.end().await?.success() {
         bail!("`sam deploy` failed, see {}", log.display());
     }
     let stack = Stack { aws: aws.clone(), outputs: outputs(aws).await?, resources: resources(aws).await? };

@@ -21,8 +21,11 @@ use sync_lambda::park::About;
 use crate::deps::Deps;
 use crate::send::{Delivery, Sent, send};
 
-/// When a target that is misconfigured or paused is looked at again.
-const TROUBLE_DELAY: Duration = Duration::from_secs(300);
+/// When a target that is misconfigured or paused is looked at again: every five minutes in the first hour, every half
+/// hour from then on, so that the queue's retention (14 days) ends before its receives (1,000) do.
+fn trouble_delay(received: u32) -> Duration {
+    Duration::from_secs(if received <= 12 { 300 } else { 1_800 })
+}
 
 /// What the ledger says of the records of a batch, by their row keys; kept up to date as the batch is worked.
 pub(crate) type Rows = HashMap<String, ports::Result<Option<LedgerRow>>>;
@@ -92,7 +95,14 @@ impl Work<'_> {
         let digest = match record {
             Some(record) => {
                 let target = &self.deps.target.target().target;
-                let content = Content { target, rid: &envelope.rid, key: event.key, record, mapping };
+                let content = Content {
+                    target,
+                    rid: &envelope.rid,
+                    key: event.key,
+                    record,
+                    policy_version: &event.policy_version,
+                    mapping,
+                };
                 match digest(hasher, &content, |text| event.fingerprint(text)) {
                     Ok(digest) => Some(digest),
                     Err(error) => {
@@ -123,7 +133,7 @@ impl Work<'_> {
             Decision::Send(effect) => effect,
         };
         if let Some(reason) = self.trouble() {
-            return self.later(turn, event, reason, Some(TROUBLE_DELAY)).await;
+            return self.later(turn, event, reason, Some(trouble_delay(turn.message.received))).await;
         }
         let delivery = Delivery { event, body: &turn.message.body, mapping, effect };
         let sent = send(self.deps, self.deadline, &delivery).await;
@@ -195,7 +205,7 @@ impl Work<'_> {
         if first && !self.deps.parker.report_only(turn.message, reason.clone(), &about(event)).await {
             self.deps.troubled.store(false, Ordering::Relaxed);
         }
-        self.later(turn, event, reason, Some(TROUBLE_DELAY)).await
+        self.later(turn, event, reason, Some(trouble_delay(turn.message.received))).await
     }
 
     async fn park(&self, turn: Turn<'_>, event: &ReceivedEvent<'_>, reason: Reason) -> Outcome {

@@ -4,7 +4,6 @@ use async_trait::async_trait;
 use aws_sdk_sns::Client;
 use aws_sdk_sns::types::{MessageAttributeValue, PublishBatchRequestEntry};
 use sync_domain::event::{AttributeValue, Event};
-use sync_domain::id::{Hop, dedup_id};
 use sync_domain::ports::{Alerts, Kind, Result, Topic};
 
 use crate::batches::{self, Answer, Item, Limits, Patience};
@@ -74,7 +73,7 @@ impl<'a> Entry<'a> {
         Self {
             body: event.body(),
             group: event.rid().as_str(),
-            dedup: dedup_id(event.id().as_str(), Hop::First),
+            dedup: event.dedup_id(),
             attributes: event.attributes(),
         }
     }

@@ -15,7 +15,7 @@ use std::borrow::Cow;
 use std::sync::OnceLock;
 
 use crate::change::Operation;
-use crate::id::{EventId, ModelId, RecordId, SourceId};
+use crate::id::{EventId, Hop, ModelId, RecordId, SourceId, dedup_id};
 use crate::policy::Protected;
 use crate::protect::event_id;
 use crate::scan::{self, Kind, Limits, Scanner, Value, write_string};
@@ -75,6 +75,7 @@ struct Filterable {
     operation: Operation,
     changed: Option<Vec<String>>,
     only: Option<String>,
+    run: Option<String>,
 }
 
 impl Event {
@@ -88,6 +89,7 @@ impl Event {
             operation: envelope.operation,
             changed: protected.into_changed(),
             only: envelope.only.clone().map(Cow::into_owned),
+            run: envelope.run.clone().map(Cow::into_owned),
         };
         Self { body, id, rid: envelope.rid.clone(), filterable, attributes: OnceLock::new() }
     }
@@ -105,6 +107,12 @@ impl Event {
     /// The record id: the message group.
     pub fn rid(&self) -> &RecordId {
         &self.rid
+    }
+
+    /// The `MessageDeduplicationId` of its way to the topic and the Enrichment queue: the events of a backfill or replay
+    /// are other sends than the first pass, and must arrive.
+    pub fn dedup_id(&self) -> String {
+        dedup_id(self.id.as_str(), self.filterable.run.as_deref().map_or(Hop::First, Hop::Run))
     }
 
     /// The message attributes to filter on.
@@ -192,7 +200,7 @@ fn write_body(envelope: &Envelope<'_>, id: &EventId, protected: &Protected) -> S
 }
 
 fn attributes_of(filterable: &Filterable) -> Vec<(&'static str, AttributeValue)> {
-    let Filterable { source, model, operation, changed, only } = filterable;
+    let Filterable { source, model, operation, changed, only, .. } = filterable;
     let mut names = vec!["any".to_owned()];
     match changed {
         Some(changed) => names.extend(changed.iter().cloned()),

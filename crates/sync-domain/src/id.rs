@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 /// A name that breaks the form of names.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a name has 1 to 48 characters: lower-case letters, digits and hyphens, a letter first")]
+#[error("a name has 1 to 48 characters: lower-case letters, digits, hyphens and underscores, a letter first")]
 pub struct NameError;
 
 fn check_name(name: &str) -> Result<(), NameError> {

@@ -42,6 +42,7 @@ pub const FIELDS: [&str; 25] = [
     "source.id",
     "stage",
     "target.id",
+    "ticket.id",
     "version",
 ];
 

@@ -6,7 +6,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::Value;
 use sync_domain::event::{AttributeValue, Event};
-use sync_domain::id::{Hop, dedup_id};
 use sync_domain::ports::{Queue, QueueEntry, Result, Topic};
 
 use crate::fault::{Faults, Turn, error};
@@ -62,7 +61,7 @@ impl MemoryTopic {
     }
 
     async fn take(&self, event: &Event) {
-        let dedup = dedup_id(event.id().as_str(), Hop::First);
+        let dedup = event.dedup_id();
         let group = event.rid().as_str().to_owned();
         let queues: Vec<MemoryQueue> = {
             let mut state = lock(&self.state);

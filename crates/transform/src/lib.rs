@@ -9,11 +9,12 @@ use std::time::Instant;
 
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
 use sync_domain::event::Event;
-use sync_domain::id::{Hop, ModelId, dedup_id};
+use sync_domain::id::ModelId;
 use sync_domain::outcome::{Outcome, Reason, Stage};
 use sync_domain::policy::{CompiledPolicy, Enrichment};
 use sync_domain::ports::{self, QueueEntry};
 use sync_lambda::batch::{self, Message, Plan};
+use sync_lambda::park::About;
 use sync_lambda::telemetry;
 
 use crate::deps::Deps;
@@ -59,10 +60,15 @@ async fn round(messages: &[&Message], deps: &Deps, now: i64) -> Vec<Outcome> {
         }
         outcomes.push(outcome);
     }
-    for (place, result) in onward.send(deps).await {
-        if let (Err(error), Some(outcome)) = (result, outcomes.get_mut(place)) {
+    for (place, about, result) in onward.send(deps).await {
+        if let (Err(error), Some(message), Some(outcome)) = (result, messages.get(place), outcomes.get_mut(place)) {
             tracing::warn!(error = %error, "an event was not taken");
-            *outcome = Outcome::Retry(Reason::new("publish_failed", error.code));
+            let reason = Reason::new("publish_failed", error.code);
+            *outcome = match error.kind {
+                // Its turn comes behind the failed one; only that one can be at its end.
+                ports::Kind::Behind => Outcome::Retry(reason),
+                _ => deps.parker.retry_or_park(message, deps.max_receives, reason, &about).await,
+            };
         }
     }
     outcomes
@@ -79,7 +85,7 @@ async fn unready_models(
         read.iter().flatten().map(|read| (read.policy().model(), read.policy())).collect();
     for (model, policy) in policies {
         if let Err(error) = deps.keyring.ready(policy, false, now).await {
-            tracing::warn!(error = %error, model = %model, "the keys cannot be had");
+            tracing::warn!(error = %error, model.id = %model, "the keys cannot be had");
             unready.insert(model.clone(), Reason::new("keys_unavailable", error.code));
         }
     }
@@ -90,32 +96,32 @@ async fn unready_models(
 #[derive(Default)]
 struct Onward {
     to_topic: Vec<Event>,
-    topic_places: Vec<usize>,
+    topic_places: Vec<(usize, About)>,
     to_enrichment: Vec<QueueEntry>,
-    enrichment_places: Vec<usize>,
+    enrichment_places: Vec<(usize, About)>,
 }
 
 impl Onward {
     fn take(&mut self, place: usize, step: Step) {
         let enrich = match step.enrichment {
             Enrichment::None => {
-                self.topic_places.push(place);
+                self.topic_places.push((place, step.about));
                 return self.to_topic.push(step.event);
             }
             Enrichment::Pass => "no",
             Enrichment::LookUp => "yes",
         };
-        self.enrichment_places.push(place);
+        self.enrichment_places.push((place, step.about));
         self.to_enrichment.push(QueueEntry {
             body: step.event.body().to_owned(),
             group: step.event.rid().as_str().to_owned(),
-            dedup: dedup_id(step.event.id().as_str(), step.run.as_deref().map_or(Hop::First, Hop::Run)),
+            dedup: step.event.dedup_id(),
             attributes: vec![("enrich".to_owned(), enrich.to_owned())],
         });
     }
 
     /// Sends; one result per place. A record's model either enriches or not, so its order lies in one of the two.
-    async fn send(self, deps: &Deps) -> Vec<(usize, ports::Result<()>)> {
+    async fn send(self, deps: &Deps) -> Vec<(usize, About, ports::Result<()>)> {
         let published = match self.to_topic.is_empty() {
             true => Vec::new(),
             false => deps.topic.publish(&self.to_topic).await,
@@ -125,6 +131,7 @@ impl Onward {
             false => deps.enrichment.send(self.to_enrichment).await,
         };
         let topic = self.topic_places.into_iter().zip(published);
-        topic.chain(self.enrichment_places.into_iter().zip(queued)).collect()
+        let all = topic.chain(self.enrichment_places.into_iter().zip(queued));
+        all.map(|((place, about), result)| (place, about, result)).collect()
     }
 }

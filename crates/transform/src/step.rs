@@ -1,7 +1,7 @@
 //! One message: from a change in the queue to an event, or to why not.
 
 use sync_domain::change::{self, Change};
-use sync_domain::config::Source;
+use sync_domain::config::{Source, VersionKind};
 use sync_domain::event::{Envelope, Event, MAX_EVENT_SIZE};
 use sync_domain::id::{ModelId, RecordId, SourceId};
 use sync_domain::outcome::Reason;
@@ -19,7 +19,7 @@ use crate::deps::Deps;
 pub(crate) struct Step {
     pub(crate) event: Event,
     pub(crate) enrichment: Enrichment,
-    pub(crate) run: Option<String>,
+    pub(crate) about: About,
 }
 
 /// Why a message does not go on, and what a ticket may say of it.
@@ -111,7 +111,6 @@ fn make_event(read: Read<'_, '_>, deps: &Deps) -> Result<Step, Stopped> {
         None => return Err(Stopped::Retry(Reason::new("keys_unavailable", ""), about)),
     };
     let change = captured.change;
-    let run = change.run.clone().map(std::borrow::Cow::into_owned);
     let envelope = Envelope {
         rid,
         version,
@@ -129,7 +128,7 @@ fn make_event(read: Read<'_, '_>, deps: &Deps) -> Result<Step, Stopped> {
     if event.size() > MAX_EVENT_SIZE {
         return Err(Stopped::Rejected(Reason::new("too_large", format!("{} bytes", event.size())), about));
     }
-    Ok(Step { event, enrichment: applied.enrichment, run })
+    Ok(Step { event, enrichment: applied.enrichment, about })
 }
 
 impl Stopped {
@@ -160,6 +159,9 @@ fn permitted_source<'d>(captured: &Captured<'_, '_>, deps: &'d Deps) -> Result<&
 fn version_of(change: &Change<'_>, message: &Message, source: &Source) -> Result<Version, Reason> {
     if let Some(version) = change.version {
         return Ok(version);
+    }
+    if source.push.as_ref().is_none_or(|push| push.version != VersionKind::Queue) {
+        return Err(Reason::new("bad_version", "version"));
     }
     if let Some(carried) = message.attributes.get("version") {
         return Version::parse(carried).map_err(|_| Reason::new("bad_version", "attribute version"));

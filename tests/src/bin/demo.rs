@@ -2,7 +2,6 @@
 
 #![expect(clippy::print_stdout, reason = "the demo talks to whoever runs it")]
 
-use std::io::Write;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -10,24 +9,9 @@ use anyhow::Result;
 use sync_tests::ink::Ink;
 use sync_tests::judge::judge;
 use sync_tests::report::report;
-use sync_tests::rig::{Progress, Rig, stage};
+use sync_tests::rig::{Lines, Rig, stage};
 use sync_tests::run;
 use sync_tests::workload::{Size, workload};
-
-/// Prints each stage with its seconds.
-struct Lines;
-
-impl Progress for Lines {
-    fn begin(&self, stage: &str) {
-        print!("  {stage:<46}");
-        // Nothing to be done about a closed terminal.
-        let _ = std::io::stdout().flush();
-    }
-
-    fn end(&self, seconds: f64, note: &str) {
-        println!("{seconds:6.1} s   {note}");
-    }
-}
 
 #[tokio::main]
 async fn main() -> ExitCode {

@@ -66,27 +66,40 @@ impl Receipts for DynamoReceipts {
     }
 
     async fn settle(&self, request_id: &str, accepted: &[usize]) -> Result<()> {
-        let accepted = accepted.iter().map(|index| AttributeValue::N(index.to_string())).collect();
+        let accepted: Vec<String> = accepted.iter().map(usize::to_string).collect();
+        // Two attempts may settle side by side: what either got confirmed stays confirmed. A set cannot be empty.
+        let update = if accepted.is_empty() { "SET #settled = :yes" } else { "SET #settled = :yes ADD #accepted :accepted" };
+        let accepted = (!accepted.is_empty()).then_some(AttributeValue::Ns(accepted));
         let call = self
             .client
             .update_item()
             .table_name(&self.table)
             .key(PK, text(request_id))
-            .update_expression("SET #accepted = :accepted")
+            .update_expression(update)
             // A receipt that expired meanwhile must not come back without its end.
             .condition_expression("attribute_exists(#pk)")
             .expression_attribute_names("#pk", PK)
-            .expression_attribute_names("#accepted", "accepted")
-            .expression_attribute_values(":accepted", AttributeValue::L(accepted));
+            .expression_attribute_names("#settled", "settled")
+            .expression_attribute_values(":yes", AttributeValue::Bool(true));
+        let call = match accepted {
+            Some(accepted) => call
+                .expression_attribute_names("#accepted", "accepted")
+                .expression_attribute_values(":accepted", accepted),
+            None => call,
+        };
         call.send().await.map(|_| ()).map_err(|failed| from_sdk(SETTLE, &failed))
     }
 }
 
 fn receipt(item: &Item) -> Option<Receipt> {
-    let index = |value: &AttributeValue| value.as_n().ok()?.parse().ok();
-    let accepted = match item.get("accepted") {
-        None => None,
-        Some(list) => Some(list.as_l().ok()?.iter().map(index).collect::<Option<Vec<usize>>>()?),
+    let accepted = match (item.get("settled"), item.get("accepted")) {
+        (None, _) => None,
+        (Some(_), None) => Some(Vec::new()),
+        (Some(_), Some(set)) => {
+            let mut indices = set.as_ns().ok()?.iter().map(|n| n.parse().ok()).collect::<Option<Vec<usize>>>()?;
+            indices.sort_unstable();
+            Some(indices)
+        }
     };
     Some(Receipt { body_hash: get_text(item, "body_hash")?, accepted })
 }

@@ -232,12 +232,11 @@ async fn a_wrapped_key_comes_back_as_it_was_written() {
 fn receipt_item(accepted: Option<Vec<usize>>) -> Item {
     let mut item = Item::from([("pk".to_owned(), text("r")), ("body_hash".to_owned(), text("h"))]);
     if let Some(accepted) = accepted {
-        item.insert(
-            "accepted".to_owned(),
-            AttributeValue::L(
-                accepted.into_iter().map(|index| AttributeValue::N(index.to_string())).collect(),
-            ),
-        );
+        item.insert("settled".to_owned(), AttributeValue::Bool(true));
+        let accepted: Vec<String> = accepted.iter().map(usize::to_string).collect();
+        if !accepted.is_empty() {
+            item.insert("accepted".to_owned(), AttributeValue::Ns(accepted));
+        }
     }
     item
 }
@@ -252,7 +251,8 @@ async fn a_request_is_claimed_once() {
         .sequence()
         .output(|| PutItemOutput::builder().build())
         .error(|| condition_failed(Some(receipt_item(None))))
-        .error(|| condition_failed(Some(receipt_item(Some(vec![0, 2])))))
+        .error(|| condition_failed(Some(receipt_item(Some(vec![2, 0])))))
+        .error(|| condition_failed(Some(receipt_item(Some(Vec::new())))))
         .build();
     let receipts = DynamoReceipts::new(client(&[&rule]), "receipts");
     let claim = || receipts.claim("r", "h", 1_800_000_000);
@@ -262,6 +262,8 @@ async fn a_request_is_claimed_once() {
         claim().await.unwrap(),
         Some(Receipt { body_hash: "h".to_owned(), accepted: Some(vec![0, 2]) })
     );
+    let nothing_confirmed = Receipt { body_hash: "h".to_owned(), accepted: Some(Vec::new()) };
+    assert_eq!(claim().await.unwrap(), Some(nothing_confirmed));
 }
 
 #[tokio::test]
@@ -281,11 +283,18 @@ async fn a_receipt_is_settled_with_what_was_confirmed() {
         .match_requests(|input| {
             let values = input.expression_attribute_values().unwrap();
             input.key().unwrap()["pk"] == text("r")
-                && input.update_expression() == Some("SET #accepted = :accepted")
-                && values[":accepted"] == AttributeValue::L(vec![number(0), number(3)])
+                && input.update_expression() == Some("SET #settled = :yes ADD #accepted :accepted")
+                && values[":accepted"] == AttributeValue::Ns(vec!["0".to_owned(), "3".to_owned()])
         })
         .then_output(|| UpdateItemOutput::builder().build());
     DynamoReceipts::new(client(&[&rule]), "receipts").settle("r", &[0, 3]).await.unwrap();
+    let nothing = mock!(Client::update_item)
+        .match_requests(|input| {
+            input.update_expression() == Some("SET #settled = :yes")
+                && !input.expression_attribute_names().unwrap().contains_key("#accepted")
+        })
+        .then_output(|| UpdateItemOutput::builder().build());
+    DynamoReceipts::new(client(&[&nothing]), "receipts").settle("r", &[]).await.unwrap();
 }
 
 fn ticket() -> Ticket {

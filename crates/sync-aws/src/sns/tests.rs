@@ -5,6 +5,8 @@ use aws_sdk_sns::operation::publish_batch::{PublishBatchInput, PublishBatchOutpu
 use aws_sdk_sns::types::{BatchResultErrorEntry, PublishBatchResultEntry};
 use aws_smithy_mocks::{Rule, RuleMode, mock, mock_client};
 
+use sync_domain::id::{Hop, dedup_id};
+
 use super::*;
 
 fn text(text: &str) -> AttributeValue {

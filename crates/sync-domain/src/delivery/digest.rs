@@ -20,11 +20,13 @@ pub struct Content<'a> {
     pub key: &'a str,
     /// The record as published, as JSON text.
     pub record: &'a str,
+    /// The policy that it went through.
+    pub policy_version: &'a str,
     /// What the target gets of it.
     pub mapping: &'a Mapping,
 }
 
-/// The digest: the mapping's id, a dot and a keyed hash. `fingerprint` finds the fingerprint of a sealed value
+/// The digest: the ids of mapping and policy, a dot and a keyed hash. `fingerprint` finds the fingerprint of a sealed value
 /// (see [`crate::event::ReceivedEvent::fingerprint`]); a sealed value without one counts as new each time.
 pub fn digest<'p>(
     hasher: &LedgerHasher,
@@ -37,10 +39,10 @@ pub fn digest<'p>(
     canonical(&content.mapping.record(content.record)?, &fingerprint, &mut record)?;
     let target = content.target.as_str().as_bytes();
     let hash = hasher.digest(&[target, content.rid.as_str().as_bytes(), &key, &record]);
-    Ok(format!("{}.{hash}", content.mapping.id()))
+    Ok(format!("{}-{}.{hash}", content.mapping.id(), content.policy_version))
 }
 
-/// Whether two digests come from the same mapping; only then does a difference say that the record is another.
+/// Whether two digests come from the same mapping and policy; only then does a difference say that the record is another.
 pub fn comparable(one: &str, other: &str) -> bool {
     let mapping = |digest: &str| digest.split_once('.').map(|(mapping, _)| mapping.to_owned());
     mapping(one) == mapping(other)
@@ -124,7 +126,7 @@ mod tests {
         let choice = choice.map(|name| vec![AttributeChoice { name: name.into(), rename: None }]);
         let mapping = Mapping::compile(choice.as_deref()).unwrap();
         let (target, rid) = (target.parse().unwrap(), RecordId::from_wire(rid));
-        let content = Content { target: &target, rid: &rid, key, record, mapping: &mapping };
+        let content = Content { target: &target, rid: &rid, key, record, policy_version: "p", mapping: &mapping };
         let find = |text: &str| {
             let (_, payload) = crate::protect::sealed_parts(text)?;
             fingerprints.iter().find(|(nonce, _)| payload.starts_with(nonce)).map(|(_, print)| *print)
