@@ -55,6 +55,7 @@ impl Emulator {
             .env("LAMBDA_EXECUTOR", "local")
             // Otherwise every emulator wants the same port for it.
             .env("IOT_MTLS_ENABLED", "0")
+            .env("AUTH", std::env::var("SYNC_AUTH").unwrap_or_default())
             .env("LOG_LEVEL", "INFO")
             .env("PYTHONUNBUFFERED", "1")
             .current_dir(run.path());

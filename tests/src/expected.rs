@@ -329,3 +329,71 @@ fn compare(want: &Want, got: &str, path: &str, place: &Place<'_>, out: &mut Vec<
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(opener: &Opener) -> Place<'_> {
+        Place { opener, model: "customer", record_id: "rid", renamed: &[] }
+    }
+
+    const RECORD: &str = r#"{"customer_id":42,"email":"a@example.com","phone":"+49 170 1234567","birth_date":"1970-01-01",
+        "name":{"first":"Erika","last":"Ö"},"address":{"city":"K\u00f6ln","street":"x"},"tier":"gold",
+        "contacts":[{"kind":"fax","value":"12345","label":"x"}],"preferences":{"b":1.10},"notes":"x"}"#;
+
+    fn arrived(opener: &Opener) -> String {
+        let token = opener.token("customer", "email", "a@example.com").unwrap();
+        let segment = crate::lookup::segment(42);
+        format!(
+            r#"{{"customer_id":42,"email":"{token}","phone":"****4567","national_id":null,"birth_date":null,
+            "name":{{"first":"Erika","last":"Ö"}},"full_name":"E****","city":"K\u00f6ln","address":{{"country":null}},
+            "tier":"gold","contacts":[{{"kind":"fax","value":"****45"}}],"preferences":{{"b":1.10}},"segment":"{segment}"}}"#
+        )
+    }
+
+    #[test]
+    fn what_is_governed_right_has_no_differences() {
+        let opener = Opener::for_test();
+        let want = governed("customer", RECORD).unwrap();
+        assert_eq!(differences(&want, &arrived(&opener), &place(&opener)), Vec::<String>::new());
+    }
+
+    #[test]
+    fn every_slip_of_governance_is_a_difference() {
+        let opener = Opener::for_test();
+        let want = governed("customer", RECORD).unwrap();
+        let right = arrived(&opener);
+        let other_token = opener.token("customer", "phone", "a@example.com").unwrap();
+        let token = opener.token("customer", "email", "a@example.com").unwrap();
+        for (from, to) in [
+            (token.as_str(), "a@example.com"),
+            (token.as_str(), other_token.as_str()),
+            ("****4567", "****1234567"),
+            (r#""birth_date":null"#, r#""birth_date":"1970-01-01""#),
+            ("E****", "Erika Ö"),
+            (r#"{"kind":"fax","value":"****45"}"#, r#"{"kind":"fax","value":"12345"}"#),
+            (r#""value":"****45""#, r#""value":"****45","label":"x""#),
+            (r#""tier":"gold""#, r#""tier":"gold","notes":"x""#),
+            (r#""tier":"gold","#, ""),
+            ("1.10", "1.1"),
+            (r"K\u00f6ln", "Köln"),
+            ("42,", "42.0,"),
+            ("segment-0", "segment-1"),
+            (r#""national_id":null"#, r#""national_id":"dse1.AAAAAAAAAAAAAAAAAAAAAA.AAAA""#),
+        ] {
+            assert!(right.contains(from), "{from}");
+            let wrong = right.replacen(from, to, 1);
+            assert!(!differences(&want, &wrong, &place(&opener)).is_empty(), "{from} became {to}");
+        }
+    }
+
+    #[test]
+    fn masks_keep_their_ends_only() {
+        for (text, first, last, masked_text) in
+            [("+49 170 1234567", 0, 4, "****4567"), ("Erika", 1, 0, "E****"), ("abcd", 0, 4, "****"), ("", 0, 2, "****")]
+        {
+            assert_eq!(masked(text, first, last), masked_text);
+        }
+    }
+}

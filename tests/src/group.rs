@@ -92,8 +92,10 @@ mod tests {
         std::env::temp_dir().join(format!("group-{name}-{}-{}", std::process::id(), free_port().unwrap()))
     }
 
+    /// A process that has ended may still be listed, as a zombie.
     fn alive(process: &str) -> bool {
-        Path::new("/proc").join(process.trim()).exists()
+        let status = std::fs::read_to_string(Path::new("/proc").join(process.trim()).join("status"));
+        status.is_ok_and(|status| !status.contains("State:\tZ"))
     }
 
     #[tokio::test]
@@ -123,6 +125,13 @@ mod tests {
         };
         assert!(alive(&started));
         drop(group);
+        // The kernel takes a moment to bury what was killed.
+        for _ in 0..100 {
+            if !alive(&started) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         assert!(!alive(&started));
         std::fs::remove_file(log).unwrap();
     }

@@ -230,3 +230,48 @@ impl TargetOracle {
         self.deliveries.get(record).and_then(|sent| sent.last()).context("nothing is expected of this record")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::change::Counter;
+
+    fn setting(version: u64, operation: &'static str, value: &str) -> Change {
+        let deleted = operation == "delete";
+        Change {
+            source: "shop",
+            model: "price",
+            operation,
+            key: r#"{"sku":"a","currency":"EUR"}"#.to_owned(),
+            counter: Counter::Number(version),
+            occurred_at: "2026-11-24T10:00:00Z".to_owned(),
+            before: None,
+            after: (!deleted).then(|| format!(r#"{{"sku":"a","currency":"EUR","amount":{value}}}"#)),
+            fate: Fate::Flows,
+        }
+    }
+
+    #[test]
+    fn only_news_is_delivered() {
+        let mut oracle = Oracle::new();
+        for (version, operation, value) in [
+            (2, "create", "1"),
+            (1, "update", "9"),
+            (3, "update", "1"),
+            (3, "update", "2"),
+            (4, "update", "2"),
+            (5, "delete", ""),
+            (6, "delete", ""),
+            (4, "update", "2"),
+            (7, "create", "3"),
+        ] {
+            oracle.take(&setting(version, operation, value)).unwrap();
+        }
+        let sent: Vec<_> = oracle.warehouse.deliveries.values().flatten().map(|sent| sent.happened).collect();
+        assert_eq!(sent, ["created", "updated", "deleted", "created"]);
+        let held = [(Held::Unchanged, 2), (Held::Stale, 2), (Held::Conflict, 1)];
+        assert_eq!(oracle.warehouse.held, BTreeMap::from(held));
+        assert_eq!(oracle.tickets.len(), 1);
+        assert_eq!(oracle.loyalty.count(), 0);
+    }
+}

@@ -126,6 +126,11 @@ fn an_outage_loses_nothing_and_is_retried_until_it_is_over() {
     let day = day();
     let failed = day.loyalty.iter().filter(|delivery| delivery.status == 503).count();
     assert!(failed > 0, "loyalty was never down");
+    for delivery in day.loyalty.iter().filter(|delivery| delivery.status == 503) {
+        let then = accepted(&day.loyalty).find(|later| later.webhook_id == delivery.webhook_id).expect("it came again");
+        assert!(then.place > delivery.place);
+        assert_eq!(then.raw, delivery.raw, "a retry is the same under the same id");
+    }
     // That nothing is lost is in `every_target_has_exactly_what_it_must_have`; that the warehouse went on meanwhile is
     // what the day waits for before loyalty comes back.
     let parked = day.tickets.iter().filter(|ticket| ticket["target"]["S"] == "loyalty").count();
@@ -149,9 +154,7 @@ fn what_is_unchanged_or_older_is_not_sent_again() {
         assert!(target.held[&Held::Unchanged] >= unchanged, "{:?}", target.held);
         assert_eq!(target.held[&Held::Stale], 2);
     }
-    assert_eq!(day().rig.loyalty.repeated(), 0);
-    assert_eq!(day().rig.warehouse.repeated(), 0);
-}
+    }
 
 #[test]
 fn a_ticket_names_the_record_by_hash_and_holds_no_values() {
@@ -196,6 +199,59 @@ fn a_dead_letter_that_comes_back_late_never_overwrites() {
         quiet(rig).await;
         assert_eq!(rig.warehouse.accepted(), before, "the older version went out");
         assert!(rig.warehouse.faults().is_empty());
+        run::refuse_the_poison(rig);
+    });
+}
+
+#[test]
+fn a_replay_sends_what_the_target_has_and_never_what_is_older() {
+    then(async |day| {
+        let (rig, aws) = (&day.rig, day.rig.aws());
+        let key = r#"{"sku":"SKU-0001","currency":"EUR"}"#;
+        let record = RecordName { model: "price".to_owned(), key: key.to_owned() };
+        let sent = of_record(&rig.warehouse, &record);
+        let (newest, older) = (sent.last().unwrap(), &sent[sent.len() - 2]);
+        let send = async |event: &str, run: &str| {
+            let event = event.replacen('{', &format!(r#"{{"run":"{run}","only":"warehouse","#), 1);
+            let body = json!({
+                "QueueUrl": rig.stack.resource("WarehouseQueue").unwrap(),
+                "MessageBody": event,
+                "MessageGroupId": newest.envelope("subject"),
+                "MessageDeduplicationId": run,
+            });
+            aws.sqs("SendMessage", &body).await.unwrap();
+            quiet(rig).await;
+        };
+        send(&newest.raw, "run-1").await;
+        let again = of_record(&rig.warehouse, &record);
+        assert_eq!(again.len(), sent.len() + 1, "what is equal goes out on demand");
+        assert_eq!(again.last().unwrap().webhook_id, newest.webhook_id);
+        send(&older.raw, "run-2").await;
+        assert_eq!(of_record(&rig.warehouse, &record).len(), again.len(), "what is older never does");
+    });
+}
+
+#[test]
+fn a_delivery_whose_answer_was_lost_comes_again_under_its_id() {
+    then(async |day| {
+        let rig = &day.rig;
+        let lost = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let losing = lost.clone();
+        rig.warehouse.refuse(Box::new(move |delivery| {
+            let first = delivery.record().key.contains("lost-answer")
+                && losing.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 0;
+            first.then_some(504)
+        }));
+        push(&rig.backoffice, r#"{"model":"setting","operation":"create","key":{"name":"lost-answer"},"occurred_at":"2026-11-24T10:00:00Z","after":{"name":"lost-answer","value":1}}"#).await;
+        let all = || {
+            let mut deliveries = rig.warehouse.deliveries();
+            deliveries.retain(|delivery| delivery.record().key.contains("lost-answer"));
+            deliveries
+        };
+        until("it does not come again", || all().len() == 2).await;
+        assert_eq!(all()[0].webhook_id, all()[1].webhook_id);
+        assert_eq!(all()[0].raw, all()[1].raw);
+        quiet(rig).await;
         run::refuse_the_poison(rig);
     });
 }

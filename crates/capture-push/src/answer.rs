@@ -47,11 +47,13 @@ impl Answer {
         }
     }
 
-    /// How the way of each change through this stage ended; what was refused at the door never entered it.
+    /// How the way of each change through this stage ended.
     pub fn outcomes(&self) -> Vec<Outcome> {
-        let unavailable = self.rejected.iter().filter(|rejection| rejection.code == UNAVAILABLE);
-        let retries = unavailable.map(|_| Outcome::Retry(Reason::new(UNAVAILABLE, "queue")));
-        self.accepted.iter().map(|_| Outcome::Published).chain(retries).collect()
+        let refused = |rejection: &Rejection| match rejection.code.as_ref() {
+            UNAVAILABLE => Outcome::Retry(Reason::new(UNAVAILABLE, "queue")),
+            code => Outcome::Rejected(code.to_owned()),
+        };
+        self.accepted.iter().map(|_| Outcome::Published).chain(self.rejected.iter().map(refused)).collect()
     }
 }
 

@@ -68,6 +68,8 @@ pub enum Outcome {
     Stale,
     /// The target did not ask for it; the code says which condition.
     Filtered(&'static str),
+    /// Refused at the door: the sender has the reason, and still has the record.
+    Rejected(String),
     /// Stands in a dead-letter queue and has a ticket.
     DeadLettered(Reason),
     /// Stays in the queue and comes again.
@@ -83,6 +85,7 @@ impl Outcome {
             Self::Unchanged => "unchanged",
             Self::Stale => "stale",
             Self::Filtered(_) => "filtered",
+            Self::Rejected(_) => "rejected",
             Self::DeadLettered(_) => "dead_lettered",
             Self::Retry(_) => "retry",
         }

@@ -181,7 +181,8 @@ impl<'a> Scanner<'a> {
             depth: 0,
             items: 0,
             limits: *limits,
-            seen: Vec::with_capacity(32),
+            // A small document has few names; a large one would make the list grow again and again.
+            seen: Vec::with_capacity((text.len() / 16).min(32)),
         })
     }
 
@@ -434,15 +435,8 @@ impl<'a> Scanner<'a> {
     /// character (the word tricks are those of "Bit Twiddling Hacks", "Determine if a word has a byte less than n").
     #[inline]
     fn plain_run(&mut self) {
-        const ONES: u64 = 0x0101_0101_0101_0101;
-        const HIGHS: u64 = 0x8080_8080_8080_8080;
-        let has_zero = |word: u64| word.wrapping_sub(ONES) & !word & HIGHS;
         while let Some(chunk) = self.bytes.get(self.at..).and_then(<[u8]>::first_chunk::<8>) {
-            let word = u64::from_le_bytes(*chunk);
-            let quote = has_zero(word ^ (ONES * u64::from(b'"')));
-            let backslash = has_zero(word ^ (ONES * u64::from(b'\\')));
-            let control = word.wrapping_sub(ONES * 0x20) & !word & HIGHS;
-            let hit = quote | backslash | control;
+            let hit = special(u64::from_le_bytes(*chunk));
             if hit == 0 {
                 self.at += 8;
             } else {
@@ -549,6 +543,23 @@ impl<'a> Scanner<'a> {
     }
 }
 
+const ONES: u64 = 0x0101_0101_0101_0101;
+const HIGHS: u64 = 0x8080_8080_8080_8080;
+
+/// Marks in a word of eight characters at quotes, backslashes and control characters; the lowest mark is exact.
+#[inline]
+fn special(word: u64) -> u64 {
+    let control = word.wrapping_sub(ONES * 0x20) & !word & HIGHS;
+    same(word, b'"') | same(word, b'\\') | control
+}
+
+/// Marks at one byte.
+#[inline]
+fn same(word: u64, byte: u8) -> u64 {
+    let zero = word ^ (ONES * u64::from(byte));
+    zero.wrapping_sub(ONES) & !zero & HIGHS
+}
+
 /// A number that is different for nearly all different names: of their length, first and last bytes.
 #[inline]
 pub(crate) fn name_print(name: &[u8]) -> u64 {
@@ -610,8 +621,11 @@ fn hex_of(chars: &mut std::str::Chars<'_>) -> u32 {
 pub fn write_string(out: &mut String, text: &str) {
     out.push('"');
     // EF begins U+FFFE and U+FFFF, and others that need no escape: those few texts take the slow way.
-    let plain = |byte: u8| byte >= 0x20 && byte != b'"' && byte != b'\\' && byte != 0xEF;
-    if text.bytes().all(plain) {
+    let plain = |word: u64| special(word) | same(word, 0xEF) == 0;
+    let (words, rest) = text.as_bytes().as_chunks::<8>();
+    let mut last = [b' '; 8];
+    last.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+    if words.iter().all(|word| plain(u64::from_le_bytes(*word))) && plain(u64::from_le_bytes(last)) {
         out.push_str(text);
     } else {
         for c in text.chars() {

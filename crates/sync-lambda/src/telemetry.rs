@@ -17,7 +17,7 @@ use tracing::{Event, Metadata, Subscriber};
 use crate::settings::{self, Lookup};
 
 /// The fields that a log line may have, dotted, with the unit at the end. All hold names, ids, codes and counts.
-pub const FIELDS: [&str; 25] = [
+pub const FIELDS: [&str; 26] = [
     "attempt",
     "batch.record_count",
     "change.id",

@@ -1,7 +1,20 @@
-//! What the benchmarks share: the customer record, its model, and a clock around a loop.
+//! Measures the functions' real binaries against a runtime API, an AWS endpoint and a target of its own, all on this
+//! machine. What is measured, and what the numbers contain, stands in `docs/PERFORMANCE.md`.
 
-use std::hint::black_box;
-use std::time::Instant;
+pub mod artifacts;
+pub mod clock;
+pub mod function;
+pub mod http;
+pub mod outside;
+pub mod pipeline;
+pub mod runtime;
+pub mod stub;
+pub mod workload;
+pub mod world;
+
+use std::path::Path;
+
+pub use crate::clock::nanoseconds;
 
 /// The record: 900 bytes of JSON.
 pub const RECORD: &str = include_str!("customer.json");
@@ -9,18 +22,10 @@ pub const RECORD: &str = include_str!("customer.json");
 /// The model: 5 rules, one of them a seal and one a token.
 pub const MODEL: &str = include_str!("customer.yaml");
 
-/// Nanoseconds of one call: the fastest of 15 rounds of 20,000, since everything that disturbs only adds.
-pub fn nanoseconds<T>(mut call: impl FnMut() -> T) -> f64 {
-    const CALLS: u32 = 20_000;
-    let mut best = f64::INFINITY;
-    for _ in 0..15 {
-        let start = Instant::now();
-        for _ in 0..CALLS {
-            black_box(call());
-        }
-        best = best.min(start.elapsed().as_secs_f64() * 1e9 / f64::from(CALLS));
-    }
-    best
+/// The root of the repository.
+pub fn root() -> &'static Path {
+    let bench = Path::new(env!("CARGO_MANIFEST_DIR"));
+    bench.ancestors().nth(2).unwrap_or(bench)
 }
 
 /// The record as the body of a message in the Changes queue.

@@ -19,7 +19,10 @@ const RECORD_ID: &str = "0123456789012345678901234567890123456789012";
 
 /// The event of an update from `x: 1` to `x: 2`, changed by `with`.
 fn event(with: impl FnOnce(&mut Change<'static>)) -> Event {
-    event_of("model: customer\nkey: [id]\nschema: 3\nattributes:\n  id: { class: identifier }\n  x: { class: internal, as: \"n.y\" }\n", with)
+    event_of(
+        "model: customer\nkey: [id]\nschema: 3\nattributes:\n  id: { class: identifier }\n  x: { class: internal, as: \"n.y\" }\n",
+        with,
+    )
 }
 
 fn event_of(yaml: &str, with: impl FnOnce(&mut Change<'static>)) -> Event {
@@ -94,7 +97,11 @@ fn the_body_is_a_cloud_event() {
     );
     assert!(id.starts_with("evt_") && id.len() == 47 && !id.contains('.'));
     // Names of CloudEvents attributes: lower-case letters and digits.
-    assert!(names(event.body()).iter().all(|name| name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())));
+    assert!(
+        names(event.body())
+            .iter()
+            .all(|name| name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()))
+    );
 }
 
 #[test]
@@ -106,8 +113,25 @@ fn members_stand_in_one_order() {
     });
     assert_eq!(
         names(full.body()),
-        ["specversion", "id", "source", "type", "subject", "time", "datacontenttype", "dataschema", "sequence", "partitionkey",
-         "policyversion", "traceparent", "origin", "subjectkeyid", "run", "only", "data"]
+        [
+            "specversion",
+            "id",
+            "source",
+            "type",
+            "subject",
+            "time",
+            "datacontenttype",
+            "dataschema",
+            "sequence",
+            "partitionkey",
+            "policyversion",
+            "traceparent",
+            "origin",
+            "subjectkeyid",
+            "run",
+            "only",
+            "data"
+        ]
     );
     let data = full.body().split_once(",\"data\":").unwrap().1;
     assert_eq!(names(&data[..data.len() - 1]), ["key", "after", "changed", "fingerprints"]);
@@ -130,11 +154,19 @@ fn attributes_are_what_filters_look_at() {
     let updated = event(|_| ());
     assert_eq!(
         updated.attributes(),
-        [("source", text("crm-db")), ("model", text("customer")), ("operation", text("update")), ("type", text("customer.updated")), ("changed", list(&["any", "n.y"]))]
+        [
+            ("source", text("crm-db")),
+            ("model", text("customer")),
+            ("operation", text("update")),
+            ("type", text("customer.updated")),
+            ("changed", list(&["any", "n.y"]))
+        ]
     );
     let same = event(|change| change.before = change.after);
     assert_eq!(same.attributes()[4], ("changed", list(&["any"])));
-    for (operation, name) in [(Operation::Create, "created"), (Operation::Delete, "deleted"), (Operation::Snapshot, "snapshot")] {
+    for (operation, name) in
+        [(Operation::Create, "created"), (Operation::Delete, "deleted"), (Operation::Snapshot, "snapshot")]
+    {
         let event = event(|change| {
             change.operation = operation;
             if operation == Operation::Delete {
@@ -163,7 +195,9 @@ fn counted(event: &Event) -> usize {
 #[test]
 fn the_size_is_at_least_what_sns_counts_and_hardly_more() {
     let long = "l23456789012345678901234567890123456789012345678";
-    let many: String = (0..40).map(|n| format!("  attribute_{n}: {{ class: internal, as: \"deep.p\\\"ath.é.{n}\" }}\n")).collect();
+    let many: String = (0..40)
+        .map(|n| format!("  attribute_{n}: {{ class: internal, as: \"deep.p\\\"\\u0001ath.é.{n}\" }}\n"))
+        .collect();
     let yaml = format!("model: {long}\nkey: [id]\nattributes:\n  id: {{ class: identifier }}\n{many}");
     let members: Vec<String> = (0..40).map(|n| format!("\"attribute_{n}\":{n}")).collect();
     let after: &'static str = Box::leak(format!("{{\"id\":42,{}}}", members.join(",")).into_boxed_str());
@@ -186,10 +220,11 @@ fn the_size_is_at_least_what_sns_counts_and_hardly_more() {
 #[test]
 fn members_that_are_not_known_yet_are_passed_over() {
     let event = event(|_| ());
-    let more = event
-        .body()
-        .replacen('{', r#"{"new":{"a":[1]},"#, 1)
-        .replacen(r#""data":{"#, r#""data":{"hints":{"x":1},"#, 1);
+    let more = event.body().replacen('{', r#"{"new":{"a":[1]},"#, 1).replacen(
+        r#""data":{"#,
+        r#""data":{"hints":{"x":1},"#,
+        1,
+    );
     let [old, new] = [event.body(), more.as_str()].map(|body| ReceivedEvent::read(body).unwrap());
     assert_eq!(new, old);
     // And what an older version does not write yet may be missing.
@@ -208,7 +243,10 @@ fn run_and_only_are_there_when_the_event_has_them() {
         change.only = Some("loyalty".into());
     });
     let received = ReceivedEvent::read(full.body()).unwrap();
-    assert_eq!((received.envelope.run.as_deref(), received.envelope.only.as_deref()), (Some("run-1"), Some("loyalty")));
+    assert_eq!(
+        (received.envelope.run.as_deref(), received.envelope.only.as_deref()),
+        (Some("run-1"), Some("loyalty"))
+    );
 }
 
 #[test]
@@ -220,7 +258,9 @@ fn an_event_that_was_not_changed_is_published_as_it_was_received() {
         |change| (change.operation, change.after) = (Operation::Delete, None),
     ] {
         for head in ["", "before: true\n"] {
-            let yaml = format!("model: customer\nkey: [id]\n{head}attributes:\n  id: {{ class: identifier }}\n  x: {{ class: internal }}\n");
+            let yaml = format!(
+                "model: customer\nkey: [id]\n{head}attributes:\n  id: {{ class: identifier }}\n  x: {{ class: internal }}\n"
+            );
             let event = event_of(&yaml, with);
             assert_eq!(ReceivedEvent::read(event.body()).unwrap().unchanged(), event_of(&yaml, with));
             assert_eq!(ReceivedEvent::read(event.body()).unwrap().unchanged().body(), event.body());

@@ -74,7 +74,8 @@ impl CompiledPolicy {
 
     /// An upper bound of the bytes of the change's event, so that capture can refuse what SNS would not take.
     pub fn size_bound(&self, change: &Change<'_>) -> usize {
-        let [before, after] = [change.before, change.after].map(|record| record.map(|record| (record, self.record.pick(record))));
+        let [before, after] = [change.before, change.after]
+            .map(|record| record.map(|record| (record, self.record.pick(record))));
         let picked = before.as_ref().and_then(|(_, picked)| picked.as_ref().ok());
         let record = |record: &Option<(&str, Result<Spans<'_>, WalkError>)>, before| match record {
             Some((_, Ok(spans))) => self.record_bound(spans, before),
@@ -84,19 +85,34 @@ impl CompiledPolicy {
         };
         let records = record(&after, picked) + if self.before { record(&before, None) } else { 0 };
         let names = self.attributes.iter().map(|attribute| 2 * listed_size(&attribute.output)).sum::<usize>();
-        let key = |index: &usize| self.attributes.get(*index).map_or(0, |attribute| listed_size(&attribute.output) + 64);
+        let key = |index: &usize| {
+            self.attributes.get(*index).map_or(0, |attribute| listed_size(&attribute.output) + 64)
+        };
         let keys = length(change.key) + self.key.iter().map(key).sum::<usize>();
         let texts = [Some(&change.occurred_at), Some(&change.origin), Some(&change.traceparent)];
-        let texts = texts.into_iter().chain([change.subject_key_id.as_ref(), change.run.as_ref(), change.only.as_ref(), change.only.as_ref()]);
+        let texts = texts.into_iter().chain([
+            change.subject_key_id.as_ref(),
+            change.run.as_ref(),
+            change.only.as_ref(),
+            change.only.as_ref(),
+        ]);
         let texts = texts.flatten().map(|text| listed_size(text)).sum::<usize>();
         // 768: the fixed texts of the envelope, its hashes and version, and the message attributes.
-        768 + 2 * change.source.len() + 4 * change.model.len() + self.version.len() + texts + keys + names + records
+        768 + 2 * change.source.len()
+            + 4 * change.model.len()
+            + self.version.len()
+            + texts
+            + keys
+            + names
+            + records
     }
 
     fn record_bound(&self, spans: &Spans<'_>, before: Option<&Spans<'_>>) -> usize {
         let view = View { policy: self, spans, before };
         let made = |(index, attribute): (usize, &Attribute)| match &attribute.recipe {
-            Some(recipe) => value_of(&recipe.compute(&view)).map_or(0, |value| self.value_bound(index, Some(value))),
+            Some(recipe) => {
+                value_of(&recipe.compute(&view)).map_or(0, |value| self.value_bound(index, Some(value)))
+            }
             None if attribute.later => 4,
             None => 0,
         };
@@ -107,7 +123,9 @@ impl CompiledPolicy {
     fn bound_of(&self, scope: &Scope, spans: &Spans<'_>) -> usize {
         let slot = |(slot, span): (&Slot, &Option<Value<'_>>)| match (slot, span) {
             (Slot::Value(index), span) => self.value_bound(*index, *span),
-            (Slot::Array(_, elements), Some(array)) if array.kind == Kind::Array => self.array_bound(elements, array.raw),
+            (Slot::Array(_, elements), Some(array)) if array.kind == Kind::Array => {
+                self.array_bound(elements, array.raw)
+            }
             (Slot::Array(..), span) => span.map_or(4, |value| value.raw.len()),
         };
         scope.slots.iter().zip(spans.values()).map(slot).sum()
@@ -151,7 +169,9 @@ fn length(raw: &str) -> usize {
 
 fn layout_names(layout: &Layout) -> usize {
     match layout {
-        Layout::Object(members) => members.iter().map(|(name, inner)| name.len() + 2 + layout_names(inner)).sum(),
+        Layout::Object(members) => {
+            members.iter().map(|(name, inner)| name.len() + 2 + layout_names(inner)).sum()
+        }
         _ => 0,
     }
 }
@@ -164,7 +184,9 @@ pub(super) fn key_members<'a>(policy: &CompiledPolicy, key: &'a str) -> Result<V
     let scanned = Scanner::new(key, &INNER).and_then(|mut scanner| {
         scanner.object(|scanner, name| {
             let value = scanner.value()?;
-            let named = |(index, _): &(&usize, &mut Option<Value<'a>>)| attribute(index).is_some_and(|a| a.path == *name);
+            let named = |(index, _): &(&usize, &mut Option<Value<'a>>)| {
+                attribute(index).is_some_and(|a| a.path == *name)
+            };
             match policy.key.iter().zip(&mut values).find(named) {
                 Some((_, place)) => *place = Some(value),
                 None => unknown = true,
@@ -265,7 +287,9 @@ fn write_slot(slot: &Slot, value: Option<Value<'_>>, out: &mut String) -> Result
             out.push(']');
             Ok(true)
         }
-        (Slot::Array(path, _), Some(value)) if !value.is_null() => Err(Reason::new("type_mismatch", path.as_str())),
+        (Slot::Array(path, _), Some(value)) if !value.is_null() => {
+            Err(Reason::new("type_mismatch", path.as_str()))
+        }
         (_, Some(value)) => {
             out.push_str(value.raw);
             Ok(true)

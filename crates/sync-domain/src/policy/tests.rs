@@ -71,7 +71,10 @@ impl Rig {
         let mut keys = PolicyKeys::new(&policy, &TokenHasher::new(KeyBytes::new([200; 32])));
         for later in [false, true] {
             for (index, path) in keys.due(&policy, later, 0) {
-                keys.install(index, SealingKey::new(&data_key(index), policy.model.as_str(), path, 0).unwrap());
+                keys.install(
+                    index,
+                    SealingKey::new(&data_key(index), policy.model.as_str(), path, 0).unwrap(),
+                );
             }
         }
         Self { policy, keys, rid: RecordId::from_wire("r1"), nonces: Counter(0) }
@@ -123,7 +126,8 @@ impl Rig {
     }
 
     pub(super) fn enrich(&mut self, body: &str, found: &[(&str, &str)]) -> Result<Event, Failure> {
-        let found: Vec<_> = found.iter().map(|(path, json)| ((*path).to_owned(), (*json).to_owned())).collect();
+        let found: Vec<_> =
+            found.iter().map(|(path, json)| ((*path).to_owned(), (*json).to_owned())).collect();
         let event = ReceivedEvent::read(body).unwrap();
         self.policy.enrich(&event, &found, &mut self.keys, &mut self.nonces)
     }

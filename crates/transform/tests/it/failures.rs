@@ -38,7 +38,8 @@ async fn a_key_that_could_not_be_written_down_is_not_used() {
 async fn what_runs_out_of_receives_without_keys_is_parked_and_reported() {
     let world = World::new();
     world.key_service.faults.outage(Kind::Unavailable);
-    let batch = [customer("m1", "r1", 1).received(MAX_RECEIVES), customer("m2", "r2", 1).received(MAX_RECEIVES - 1)];
+    let batch =
+        [customer("m1", "r1", 1).received(MAX_RECEIVES), customer("m2", "r2", 1).received(MAX_RECEIVES - 1)];
     assert_eq!(world.work(batch).await, ["m2"]);
     assert_eq!(world.parked(), [("retries_exhausted".to_owned(), "keys_unavailable".to_owned())]);
     let [failure] = world.bus.reported().try_into().unwrap();
@@ -57,7 +58,13 @@ async fn what_runs_out_of_receives_because_nobody_takes_it_is_parked_and_reporte
         customer("m4", "r2", 2).received(MAX_RECEIVES),
     ];
     assert_eq!(world.work(batch).await, ["m3", "m4"], "nothing overtakes what comes again");
-    assert_eq!(world.parked(), [("retries_exhausted".to_owned(), "publish_failed".to_owned()), ("retries_exhausted".to_owned(), "publish_failed".to_owned())]);
+    assert_eq!(
+        world.parked(),
+        [
+            ("retries_exhausted".to_owned(), "publish_failed".to_owned()),
+            ("retries_exhausted".to_owned(), "publish_failed".to_owned())
+        ]
+    );
     let [first, second] = world.bus.reported().try_into().unwrap();
     assert_eq!((first.message_id.as_str(), second.message_id.as_str()), ("m1", "m2"));
     assert_eq!(first.model.unwrap().as_str(), "customer");
@@ -69,7 +76,11 @@ async fn a_topic_that_takes_some_fails_only_the_groups_of_the_others() {
     let world = World::new();
     world.topic.fault(Fault::Entries(vec![(1, Kind::Unavailable)]));
     let batch = [
-        customer("m1", "r1", 1), customer("m2", "r2", 1), customer("m3", "r1", 2), customer("m4", "r2", 2), customer("m5", "r3", 1),
+        customer("m1", "r1", 1),
+        customer("m2", "r2", 1),
+        customer("m3", "r1", 2),
+        customer("m4", "r2", 2),
+        customer("m5", "r3", 1),
     ];
     assert_eq!(world.work(batch).await, ["m2", "m4"]);
     let expected = [("r1", 1), ("r1", 2), ("r3", 1)].map(|(group, version)| (group.to_owned(), version));
@@ -84,7 +95,12 @@ async fn whatever_fails_each_group_goes_out_complete_and_in_order() {
         for group in ["r1", "r2", "r3", "r4"] {
             let record = customer("x", group, version).build();
             let dedup = format!("{group}-{version}");
-            let entry = QueueEntry { body: record.body.unwrap(), group: group.to_owned(), dedup, attributes: Vec::new() };
+            let entry = QueueEntry {
+                body: record.body.unwrap(),
+                group: group.to_owned(),
+                dedup,
+                attributes: Vec::new(),
+            };
             changes.send(vec![entry]).await.into_iter().for_each(Result::unwrap);
         }
     }
@@ -99,7 +115,8 @@ async fn whatever_fails_each_group_goes_out_complete_and_in_order() {
     }
     assert!(changes.stored().is_empty(), "{} left", changes.stored().len());
     for group in ["r1", "r2", "r3", "r4"] {
-        let versions: Vec<u64> = world.order().into_iter().filter(|(rid, _)| rid == group).map(|(_, version)| version).collect();
+        let versions: Vec<u64> =
+            world.order().into_iter().filter(|(rid, _)| rid == group).map(|(_, version)| version).collect();
         assert_eq!(versions, [1, 2, 3, 4, 5, 6], "{group}");
     }
     assert!(world.dead_letters.entries().is_empty());
@@ -118,7 +135,8 @@ async fn an_answer_that_was_lost_makes_no_second_event() {
 async fn an_enrichment_queue_that_is_away_fails_its_records_only() {
     let world = World::new();
     world.enrichment.faults.outage(Kind::Unavailable);
-    let lead = crate::world::change("crm", "lead", Some(1), r#"{"id":1}"#, Some(r#"{"id":1,"tier":"gold"}"#)).write();
+    let lead = crate::world::change("crm", "lead", Some(1), r#"{"id":1}"#, Some(r#"{"id":1,"tier":"gold"}"#))
+        .write();
     let lead = sync_testkit::Record::new("m1", &lead).group("r1");
     assert_eq!(world.work([lead, customer("m2", "r2", 1)]).await, ["m1"]);
     assert_eq!(world.topic.published().len(), 1);
@@ -140,7 +158,8 @@ async fn a_record_that_makes_the_function_panic_takes_no_other_along() {
     let topic = MemoryTopic::new();
     let world = World::new().publishing_to(Poisoned(topic.clone()));
     let batch = |received| {
-        [("m1", "r1"), ("m2", "poison"), ("m3", "r2")].map(|(id, group)| customer(id, group, 1).received(received))
+        [("m1", "r1"), ("m2", "poison"), ("m3", "r2")]
+            .map(|(id, group)| customer(id, group, 1).received(received))
     };
     assert_eq!(world.work(batch(1)).await, ["m1", "m2", "m3"], "nobody knows yet which one it was");
     assert_eq!(world.work(batch(2)).await, ["m2"], "each one alone");

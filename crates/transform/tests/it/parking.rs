@@ -30,7 +30,12 @@ async fn what_cannot_be_read_or_may_not_be_written_is_parked_with_its_reason() {
         assert!(at.starts_with(place), "{at}");
         let [entry] = world.dead_letters.entries().try_into().unwrap();
         assert_eq!((entry.body.as_str(), entry.group.as_str()), (body.as_str(), "r1"));
-        for (name, value) in [("stage", "transform"), ("message_id", "m1"), ("tries", "2"), ("first_received", "1795559963123")] {
+        for (name, value) in [
+            ("stage", "transform"),
+            ("message_id", "m1"),
+            ("tries", "2"),
+            ("first_received", "1795559963123"),
+        ] {
             assert_eq!(attribute(&entry.attributes, name), Some(value));
         }
         let [failure] = world.bus.reported().try_into().unwrap();
@@ -46,7 +51,8 @@ async fn what_cannot_be_read_or_may_not_be_written_is_parked_with_its_reason() {
 #[tokio::test]
 async fn a_record_of_the_wrong_type_is_parked_with_its_key_protected_and_the_next_one_goes_on() {
     let world = World::new();
-    let batch = [customer("m1", "r1", 1), misfit("m2", "r1", 2), customer("m3", "r1", 3), customer("m4", "r2", 1)];
+    let batch =
+        [customer("m1", "r1", 1), misfit("m2", "r1", 2), customer("m3", "r1", 3), customer("m4", "r2", 1)];
     assert!(world.work(batch).await.is_empty());
     assert_eq!(world.parked(), [("type_mismatch".to_owned(), "email".to_owned())]);
     assert_eq!(world.order(), [("r1".to_owned(), 1), ("r1".to_owned(), 3), ("r2".to_owned(), 1)]);

@@ -5,14 +5,21 @@ use sync_testkit::Record;
 use crate::world::{World, attribute, body, change, customer, setting};
 
 fn sequences(world: &World) -> Vec<String> {
-    world.topic.published().iter().map(|event| body(event.body())["sequence"].as_str().unwrap().to_owned()).collect()
+    world
+        .topic
+        .published()
+        .iter()
+        .map(|event| body(event.body())["sequence"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 #[tokio::test]
 async fn a_change_keeps_the_version_that_it_carries() {
     let world = World::new();
     // Neither the place in the queue nor an attribute overrides it.
-    let record = customer("m1", "r1", 42).sequence("18870000000000000099").attribute("version", "00000009-0000000000000000000000000000000000000001");
+    let record = customer("m1", "r1", 42)
+        .sequence("18870000000000000099")
+        .attribute("version", "00000009-0000000000000000000000000000000000000001");
     assert!(world.work([record]).await.is_empty());
     assert_eq!(sequences(&world), [format!("00000000-{:040}", 42)]);
 }
@@ -20,11 +27,17 @@ async fn a_change_keeps_the_version_that_it_carries() {
 #[tokio::test]
 async fn without_a_version_the_place_in_the_queue_is_it_under_the_epoch_of_the_source() {
     let world = World::new();
-    let batch = [setting("m1", "r1").sequence("18870000000000000001"), setting("m2", "r2").sequence("18870000000000000002")];
+    let batch = [
+        setting("m1", "r1").sequence("18870000000000000001"),
+        setting("m2", "r2").sequence("18870000000000000002"),
+    ];
     assert!(world.work(batch).await.is_empty());
     assert_eq!(
         sequences(&world),
-        ["00000003-0000000000000000000018870000000000000001", "00000003-0000000000000000000018870000000000000002"]
+        [
+            "00000003-0000000000000000000018870000000000000001",
+            "00000003-0000000000000000000018870000000000000002"
+        ]
     );
 }
 

@@ -84,7 +84,8 @@ impl World {
     fn of(config: &SyncConfig) -> Self {
         let topic = MemoryTopic::new();
         let [enrichment, dead_letters] = ["enrichment", "changes-dead-letters"].map(MemoryQueue::new);
-        let (bus, key_service, key_table) = (MemoryFailureBus::new(), MemoryKeyService::new(), MemoryKeyTable::new());
+        let (bus, key_service, key_table) =
+            (MemoryFailureBus::new(), MemoryKeyService::new(), MemoryKeyTable::new());
         let deps = Deps {
             policies: sync_lambda::config::policies(config).unwrap(),
             sources: config.sources().map(|source| (source.source.clone(), source.clone())).collect(),
@@ -125,25 +126,42 @@ impl World {
     /// The reasons (code, place) of what was parked. What stands in the dead-letter queue has been reported, with the same
     /// reason.
     pub(crate) fn parked(&self) -> Vec<(String, String)> {
-        let reported: Vec<_> =
-            self.bus.reported().into_iter().map(|failure| (failure.reason.code, failure.reason.place)).collect();
+        let reported: Vec<_> = self
+            .bus
+            .reported()
+            .into_iter()
+            .map(|failure| (failure.reason.code, failure.reason.place))
+            .collect();
         let entries = self.dead_letters.entries();
         let of = |attributes: &[(String, String)], wanted: &str| {
-            attributes.iter().find(|(name, _)| name == wanted).map_or(String::new(), |(_, value)| value.clone())
+            attributes
+                .iter()
+                .find(|(name, _)| name == wanted)
+                .map_or(String::new(), |(_, value)| value.clone())
         };
-        let stored: Vec<_> =
-            entries.iter().map(|entry| (of(&entry.attributes, "reason"), of(&entry.attributes, "place"))).collect();
+        let stored: Vec<_> = entries
+            .iter()
+            .map(|entry| (of(&entry.attributes, "reason"), of(&entry.attributes, "place")))
+            .collect();
         assert_eq!(stored, reported, "dead letters and reports");
         reported
     }
 
     /// Everything that anybody but the Changes queue's reader can see.
     pub(crate) fn visible(&self) -> String {
-        let published: Vec<_> =
-            self.topic.published().iter().map(|event| format!("{} {:?}", event.body(), event.attributes())).collect();
+        let published: Vec<_> = self
+            .topic
+            .published()
+            .iter()
+            .map(|event| format!("{} {:?}", event.body(), event.attributes()))
+            .collect();
         let queued: Vec<_> = self.enrichment.entries().iter().map(|entry| format!("{entry:?}")).collect();
-        let attributes: Vec<_> =
-            self.dead_letters.entries().iter().map(|entry| format!("{:?} {} {}", entry.attributes, entry.group, entry.dedup)).collect();
+        let attributes: Vec<_> = self
+            .dead_letters
+            .entries()
+            .iter()
+            .map(|entry| format!("{:?} {} {}", entry.attributes, entry.group, entry.dedup))
+            .collect();
         let failures = serde_json::to_string(&self.bus.reported()).unwrap();
         format!("{published:?} {queued:?} {attributes:?} {failures}")
     }
@@ -159,7 +177,13 @@ pub(crate) fn attribute<'a>(attributes: &'a [(String, String)], wanted: &str) ->
 }
 
 /// A change of a model of the tests.
-pub(crate) fn change<'a>(source: &'a str, model: &'a str, version: Option<u64>, key: &'a str, after: Option<&'a str>) -> Change<'a> {
+pub(crate) fn change<'a>(
+    source: &'a str,
+    model: &'a str,
+    version: Option<u64>,
+    key: &'a str,
+    after: Option<&'a str>,
+) -> Change<'a> {
     Change {
         id: format!("chg_{model}_{}", version.unwrap_or_default()).into(),
         source: source.into(),
@@ -194,6 +218,7 @@ pub(crate) fn misfit(id: &str, group: &str, version: u64) -> Record {
 
 /// A setting, whose version is its place in the queue.
 pub(crate) fn setting(id: &str, group: &str) -> Record {
-    let change = change("backoffice", "setting", None, r#"{"name":"a"}"#, Some(r#"{"name":"a","value":[1.10]}"#));
+    let change =
+        change("backoffice", "setting", None, r#"{"name":"a"}"#, Some(r#"{"name":"a","value":[1.10]}"#));
     Record::new(id, &change.write()).group(group)
 }

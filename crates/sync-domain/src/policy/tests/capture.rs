@@ -41,7 +41,8 @@ fn the_subject_is_read_from_after_then_before_then_the_key() {
     assert_ne!(subject(None, Some(&one)), subject(None, Some(&two)));
     assert_ne!(subject(None, Some(&text)), subject(None, Some(&one)));
     assert_eq!(subject(None, None), None);
-    let by_key = Rig::of_model("model: m\nkey: [id]\nsubject: id\nattributes:\n  id: { class: identifier }\n").policy;
+    let by_key =
+        Rig::of_model("model: m\nkey: [id]\nsubject: id\nattributes:\n  id: { class: identifier }\n").policy;
     assert_eq!(by_key.subject(r#"{"id":1}"#, None, None), by_key.subject("{}", None, Some(r#"{"id":1}"#)));
     assert_eq!(Rig::new("").policy.subject(r#"{"_k":1}"#, None, Some(r#"{"_k":1}"#)), None);
 }
@@ -68,8 +69,14 @@ const GROWING: &str = "
 /// Raw JSON strings that grow when they are written anew, and others.
 fn raw_text() -> impl Strategy<Value = String> {
     let unit = prop_oneof![
-        Just("a".to_owned()), Just("\\b".to_owned()), Just("\\u0001".to_owned()), Just("\\\"".to_owned()),
-        Just("\u{FFFF}".to_owned()), Just("\\/".to_owned()), Just("é".to_owned()), Just("😀".to_owned()),
+        Just("a".to_owned()),
+        Just("\\b".to_owned()),
+        Just("\\u0001".to_owned()),
+        Just("\\\"".to_owned()),
+        Just("\u{FFFF}".to_owned()),
+        Just("\\/".to_owned()),
+        Just("é".to_owned()),
+        Just("😀".to_owned()),
     ];
     (proptest::collection::vec(unit, 1..4), prop_oneof![Just(0_usize), 1..40_usize, 200..2_000_usize])
         .prop_map(|(units, times)| format!("\"{}\"", units.concat().repeat(times)))
@@ -80,19 +87,25 @@ fn raw_scalar() -> impl Strategy<Value = String> {
 }
 
 fn maybe(name: &'static str, raw: impl Strategy<Value = String>) -> impl Strategy<Value = String> {
-    proptest::option::of(raw).prop_map(move |raw| raw.map_or(String::new(), |raw| format!(",\"{name}\":{raw}")))
+    proptest::option::of(raw)
+        .prop_map(move |raw| raw.map_or(String::new(), |raw| format!(",\"{name}\":{raw}")))
 }
 
 fn raw_record() -> impl Strategy<Value = String> {
-    let element = (maybe("p", raw_scalar()), maybe("q", raw_scalar().prop_map(|raw| format!("{{\"r\":{raw}}}"))))
-        .prop_map(|(p, q)| format!("{{\"x\":1{p}{q}}}"));
+    let element =
+        (maybe("p", raw_scalar()), maybe("q", raw_scalar().prop_map(|raw| format!("{{\"r\":{raw}}}"))))
+            .prop_map(|(p, q)| format!("{{\"x\":1{p}{q}}}"));
     let list = |element: BoxedStrategy<String>| {
         proptest::collection::vec(element, 0..12).prop_map(|elements| format!("[{}]", elements.join(",")))
     };
     let matrix = list(list(raw_scalar().boxed()).boxed());
     let scalars = (
-        maybe("b0", raw_scalar()), maybe("b1", raw_scalar()), maybe("b2", raw_scalar()),
-        maybe("b3", raw_scalar()), maybe("b4", raw_scalar()), maybe("b5", raw_scalar()),
+        maybe("b0", raw_scalar()),
+        maybe("b1", raw_scalar()),
+        maybe("b2", raw_scalar()),
+        maybe("b3", raw_scalar()),
+        maybe("b4", raw_scalar()),
+        maybe("b5", raw_scalar()),
     );
     let json = raw_scalar().prop_map(|raw| format!("{{\"any\":[{raw}]}}"));
     (scalars, maybe("j", json), maybe("l", list(element.boxed())), maybe("m", matrix)).prop_map(
@@ -129,10 +142,13 @@ proptest! {
 
 #[test]
 fn the_size_bound_holds_where_names_are_most_of_the_event() {
-    let names: String = (0..300).map(|n| format!("  attribute_with_quite_a_long_name_{n}: {{ class: internal }}\n")).collect();
+    let names: String = (0..300)
+        .map(|n| format!("  attribute_with_quite_a_long_name_{n}: {{ class: internal }}\n"))
+        .collect();
     let mut rig = Rig::of_model(&format!("{BEFORE}{HEAD}{names}"));
     let record = |value: u8| {
-        let members: Vec<String> = (0..300).map(|n| format!("\"attribute_with_quite_a_long_name_{n}\":{value}")).collect();
+        let members: Vec<String> =
+            (0..300).map(|n| format!("\"attribute_with_quite_a_long_name_{n}\":{value}")).collect();
         self::record(&members.join(","))
     };
     let (old, new) = (record(1), record(2));

@@ -101,6 +101,7 @@ fn where_no_two_records_are_compared_it_is_not_known_what_changed() {
         assert_eq!(protected.changed(), None, "{operation:?}");
         assert_eq!(member(protected.data(), "changed").unwrap(), "null");
     }
-    let change = Change { operation: Operation::Update, before: Some(record), after: Some(record), ..sample() };
+    let change =
+        Change { operation: Operation::Update, before: Some(record), after: Some(record), ..sample() };
     assert_eq!(member(rig.apply_to(&change).unwrap().protected.data(), "changed").unwrap(), "[]");
 }

@@ -4,7 +4,9 @@ use super::*;
 
 #[test]
 fn each_method_computes_its_value() {
-    let mut rig = Rig::new("  a: { class: internal }\n  b: { class: internal }\n  v1: { class: internal, compute: { constant: \"x\\\"y\" } }\n  v2: { class: internal, compute: { concat: [{ attribute: a }, { text: \" \\\\ \" }, { attribute: b }] } }\n  v3: { class: internal, compute: { coalesce: [a, b] } }\n  v4: { class: internal, as: code.text, compute: { code: { of: a, map: { S: small, \"1\": one, \"true\": 7 }, default: false } } }\n");
+    let mut rig = Rig::new(
+        "  a: { class: internal }\n  b: { class: internal }\n  v1: { class: internal, compute: { constant: \"x\\\"y\" } }\n  v2: { class: internal, compute: { concat: [{ attribute: a }, { text: \" \\\\ \" }, { attribute: b }] } }\n  v3: { class: internal, compute: { coalesce: [a, b] } }\n  v4: { class: internal, as: code.text, compute: { code: { of: a, map: { S: small, \"1\": one, \"true\": 7 }, default: false } } }\n",
+    );
     for (a, b, v2, v3, v4) in [
         ("\"S\"", "2.50", r#""S \\ 2.50""#, "\"S\"", "\"small\""),
         ("1", "\"x\\ny\"", r#""1 \\ x\ny""#, "1", "\"one\""),
@@ -22,7 +24,9 @@ fn each_method_computes_its_value() {
 
 #[test]
 fn a_condition_decides_where_a_value_is_computed() {
-    let mut rig = Rig::new("  tier: { class: internal }\n  n: { class: internal, type: integer }\n  vip: { class: internal, compute: { constant: true, when: { tier: { in: [gold] }, n: { \">\": 9007199254740992 } } } }\n");
+    let mut rig = Rig::new(
+        "  tier: { class: internal }\n  n: { class: internal, type: integer }\n  vip: { class: internal, compute: { constant: true, when: { tier: { in: [gold] }, n: { \">\": 9007199254740992 } } } }\n",
+    );
     for (tier, n, vip) in [
         ("\"gold\"", "9007199254740993", "true"),
         ("\"g\\u006fld\"", "9007199254740993", "true"),
@@ -37,10 +41,17 @@ fn a_condition_decides_where_a_value_is_computed() {
 
 #[test]
 fn a_condition_on_change_compares_with_the_record_before() {
-    let mut rig = Rig::new("  x: { class: internal }\n  moved: { class: internal, compute: { constant: true, when: { x: { changed: true } } } }\n");
+    let mut rig = Rig::new(
+        "  x: { class: internal }\n  moved: { class: internal, compute: { constant: true, when: { x: { changed: true } } } }\n",
+    );
     let mut moved = |before: Option<&str>, after: &str| {
         let (before, after) = (before.map(record), record(after));
-        let change = Change { operation: Operation::Update, before: before.as_deref(), after: Some(&after), ..sample() };
+        let change = Change {
+            operation: Operation::Update,
+            before: before.as_deref(),
+            after: Some(&after),
+            ..sample()
+        };
         member(&member(rig.apply_to(&change).unwrap().protected.data(), "after").unwrap(), "moved").unwrap()
     };
     assert_eq!(moved(Some("\"x\":1"), "\"x\":2"), "true");
@@ -51,12 +62,21 @@ fn a_condition_on_change_compares_with_the_record_before() {
 #[test]
 fn a_computed_value_goes_under_its_own_rule_and_type() {
     let base = "  a: { class: personal, protect: tokenize }\n  b: { class: personal, protect: redact }\n";
-    for (protect, begins) in [("{ mask: { keep_first: 1 } }", "\"T****\""), ("tokenize", "\"dst1."), ("encrypt", "\"dse1."), ("redact", "null")] {
-        let mut rig = Rig::new(&format!("{base}  v: {{ class: personal, protect: {protect}, compute: {{ concat: [{{ attribute: a }}, {{ attribute: b }}] }} }}\n"));
+    for (protect, begins) in [
+        ("{ mask: { keep_first: 1 } }", "\"T****\""),
+        ("tokenize", "\"dst1."),
+        ("encrypt", "\"dse1."),
+        ("redact", "null"),
+    ] {
+        let mut rig = Rig::new(&format!(
+            "{base}  v: {{ class: personal, protect: {protect}, compute: {{ concat: [{{ attribute: a }}, {{ attribute: b }}] }} }}\n"
+        ));
         let after = rig.after("\"a\":\"TOPSECRET\",\"b\":\"HUSH\"");
         assert!(member(&after, "v").unwrap().starts_with(begins), "{after}");
         assert!(!after.contains("TOPSECRET") && !after.contains("HUSH"), "{after}");
     }
-    let mut rig = Rig::new("  a: { class: internal }\n  v: { class: internal, type: integer, compute: { coalesce: [a] } }\n");
+    let mut rig = Rig::new(
+        "  a: { class: internal }\n  v: { class: internal, type: integer, compute: { coalesce: [a] } }\n",
+    );
     assert_eq!(rig.reason("\"a\":\"7423901\""), ("type_mismatch".into(), "v".into()));
 }

@@ -74,13 +74,18 @@ fn names_are_told_apart_after_unescaping_and_to_the_last_letter() {
 #[test]
 fn a_name_that_stands_twice_is_refused_even_where_nothing_is_listed() {
     let rig = Rig::new("  x: { class: internal }\n");
-    for members in [r#""x":1,"x":2"#, r#""x":1,"\u0078":2"#, r#""other":{"b":1,"b":2}"#, r#""o":[{"b":1,"b":2}]"#] {
+    for members in
+        [r#""x":1,"x":2"#, r#""x":1,"\u0078":2"#, r#""other":{"b":1,"b":2}"#, r#""o":[{"b":1,"b":2}]"#]
+    {
         let record = record(members);
         let body = Change { after: Some(&record), ..sample() }.write();
         let read = Captured::read(&body, &LIMITS, |_| Some(&rig.policy));
         assert!(matches!(
             read,
-            Err(crate::change::Error::Scan(crate::scan::Error { kind: crate::scan::ErrorKind::DuplicateName, .. }))
+            Err(crate::change::Error::Scan(crate::scan::Error {
+                kind: crate::scan::ErrorKind::DuplicateName,
+                ..
+            }))
         ));
         assert_eq!(rig.policy.project(&record).unwrap_err().code, "not_json");
     }
@@ -95,7 +100,8 @@ fn a_change_of_another_model_comes_back_unread() {
     // The model may stand behind the records.
     let behind = body.replacen(r#""model":"m","#, "", 1);
     let behind = format!("{},\"model\":\"m\"}}", behind.strip_suffix('}').unwrap());
-    let captured = Captured::read(&behind, &LIMITS, |name| (name == "m").then_some(&rig.policy)).unwrap().unwrap();
+    let captured =
+        Captured::read(&behind, &LIMITS, |name| (name == "m").then_some(&rig.policy)).unwrap().unwrap();
     assert_eq!(captured.change, sample());
 }
 

@@ -45,8 +45,12 @@ fn the_condition_decides_who_is_looked_up_and_everybody_else_passes() {
 #[test]
 fn until_it_is_looked_up_an_attribute_is_null_whatever_the_source_says_of_it() {
     let mut rig = rig("");
-    let after = rig.after(r#""tier":"gold","segment":"S","risk":"S","contact":{"advisor":{"id":"S"}},"phone":"S""#);
-    assert_eq!(after, r#"{"old_secret":null,"tier":"gold","contact":{"advisor":{"id":null},"extra":null},"phone":null,"risk":null,"segment":null}"#);
+    let after =
+        rig.after(r#""tier":"gold","segment":"S","risk":"S","contact":{"advisor":{"id":"S"}},"phone":"S""#);
+    assert_eq!(
+        after,
+        r#"{"old_secret":null,"tier":"gold","contact":{"advisor":{"id":null},"extra":null},"phone":null,"risk":null,"segment":null}"#
+    );
     assert_eq!(rig.policy.looked_up().collect::<Vec<_>>(), ["advisor", "extra", "phone", "risk", "segment"]);
 }
 
@@ -54,7 +58,13 @@ fn until_it_is_looked_up_an_attribute_is_null_whatever_the_source_says_of_it() {
 fn what_is_found_is_protected_and_the_rest_of_the_event_stays_as_it_is() {
     let mut rig = rig("");
     let before = event(&mut rig, r#""tier":"gold","old_secret":"x""#);
-    let found = [("segment", "\"vip\""), ("risk", "42"), ("advisor", "\"TOPSECRET\""), ("extra", r#"{"a" : 1.10}"#), ("phone", "\"TOPSECRET\"")];
+    let found = [
+        ("segment", "\"vip\""),
+        ("risk", "42"),
+        ("advisor", "\"TOPSECRET\""),
+        ("extra", r#"{"a" : 1.10}"#),
+        ("phone", "\"TOPSECRET\""),
+    ];
     let after = rig.enrich(before.body(), &found).unwrap();
     assert!(!after.body().contains("TOPSECRET"));
     assert!(!after.body().contains("42,") && !after.body().contains(":42"));
@@ -128,8 +138,14 @@ fn a_look_up_adds_no_attribute_that_it_is_not_named_for() {
 fn an_event_of_an_older_policy_gets_the_attributes_that_it_lacks() {
     let mut old = Rig::new("  tier: { class: internal }\n  contact: { class: internal, type: json }\n");
     for (members, expected) in [
-        (r#""tier":"x","contact":{"mail":1}"#, r#"{"_k":1,"contact":{"mail":1,"advisor":{"id":null},"extra":7},"tier":"x","phone":null,"risk":null,"segment":null}"#),
-        (r#""tier":"x","contact":5"#, r#"{"_k":1,"contact":{"advisor":{"id":null},"extra":7},"tier":"x","phone":null,"risk":null,"segment":null}"#),
+        (
+            r#""tier":"x","contact":{"mail":1}"#,
+            r#"{"_k":1,"contact":{"mail":1,"advisor":{"id":null},"extra":7},"tier":"x","phone":null,"risk":null,"segment":null}"#,
+        ),
+        (
+            r#""tier":"x","contact":5"#,
+            r#"{"_k":1,"contact":{"advisor":{"id":null},"extra":7},"tier":"x","phone":null,"risk":null,"segment":null}"#,
+        ),
     ] {
         let before = event(&mut old, members);
         let after = rig("").enrich(before.body(), &[("extra", "7")]).unwrap();

@@ -3,7 +3,9 @@
 use super::*;
 
 fn rig() -> Rig {
-    Rig::of_model("model: m\nkey: [id, region]\nattributes:\n  id: { class: identifier }\n  region: { class: internal, type: string }\n  x: { class: internal }\n")
+    Rig::of_model(
+        "model: m\nkey: [id, region]\nattributes:\n  id: { class: identifier }\n  region: { class: internal, type: string }\n  x: { class: internal }\n",
+    )
 }
 
 #[test]
@@ -11,12 +13,22 @@ fn equal_keys_have_one_canonical_form_and_others_have_another() {
     let policy = rig().policy;
     let of = |key: &str| policy.canonical_key(key).unwrap();
     let form = of(r#"{"id":42,"region":"eu"}"#);
-    for same in [r#"{"region":"eu","id":42}"#, r#" { "id" : 42 , "region" : "\u0065u" } "#, r#"{"\u0069d":42,"region":"eu"}"#] {
+    for same in [
+        r#"{"region":"eu","id":42}"#,
+        r#" { "id" : 42 , "region" : "\u0065u" } "#,
+        r#"{"\u0069d":42,"region":"eu"}"#,
+    ] {
         assert_eq!(of(same), form, "{same}");
     }
     for other in [
-        r#"{"id":"42","region":"eu"}"#, r#"{"id":43,"region":"eu"}"#, r#"{"id":42,"region":"eu "}"#, r#"{"id":42,"region":"EU"}"#,
-        r#"{"id":true,"region":"eu"}"#, r#"{"id":"true","region":"eu"}"#, r#"{"id":"","region":""}"#, r#"{"id":-42,"region":"eu"}"#,
+        r#"{"id":"42","region":"eu"}"#,
+        r#"{"id":43,"region":"eu"}"#,
+        r#"{"id":42,"region":"eu "}"#,
+        r#"{"id":42,"region":"EU"}"#,
+        r#"{"id":true,"region":"eu"}"#,
+        r#"{"id":"true","region":"eu"}"#,
+        r#"{"id":"","region":""}"#,
+        r#"{"id":-42,"region":"eu"}"#,
     ] {
         assert_ne!(of(other), form, "{other}");
     }

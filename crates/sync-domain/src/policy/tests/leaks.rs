@@ -65,7 +65,10 @@ impl Tokens {
         format!(
             "{{\"_k\":{key},\"clear\":\"stays\",\"red\":{red},\"deep\":{{\"tok\":{tok},\"enc\":{enc},{top}:{unlisted},\"deep\":{objects}}},\
              \"l\":[{}],\"t\":[{}],\"mask\":{mask},\"sealed_json\":[{sealed},{json}],{}:{}}}",
-            list.join(","), texts.join(","), self.next(), self.next()
+            list.join(","),
+            texts.join(","),
+            self.next(),
+            self.next()
         )
     }
 }
@@ -76,10 +79,22 @@ fn spellings(token: &str) -> Vec<String> {
     let mut spellings = vec![
         token.to_owned(),
         token.replace('/', "\\/"),
-        token.chars().map(|c| if c.is_ascii() { c.to_string() } else { format!("\\u{:04x}", u32::from(c)) }).collect(),
+        token
+            .chars()
+            .map(|c| if c.is_ascii() { c.to_string() } else { format!("\\u{:04x}", u32::from(c)) })
+            .collect(),
         bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
         bytes.iter().map(|byte| format!("{byte:02X}")).collect(),
-        bytes.iter().map(|byte| if byte.is_ascii_alphanumeric() { char::from(*byte).to_string() } else { format!("%{byte:02X}") }).collect(),
+        bytes
+            .iter()
+            .map(|byte| {
+                if byte.is_ascii_alphanumeric() {
+                    char::from(*byte).to_string()
+                } else {
+                    format!("%{byte:02X}")
+                }
+            })
+            .collect(),
     ];
     // Base64 at each of its three alignments, without the characters that the neighbours decide.
     for offset in 0..3 {

@@ -18,7 +18,9 @@ fn rig() -> Rig {
 #[test]
 fn every_kind_protects_before_and_after_alike() {
     let mut rig = rig();
-    let old = record(r#""clear":"c","gone":"TOPSECRET","masked":"TOPSECRET","fixed":"TOPSECRET","token":"TOPSECRET","sealed":"TOPSECRET""#);
+    let old = record(
+        r#""clear":"c","gone":"TOPSECRET","masked":"TOPSECRET","fixed":"TOPSECRET","token":"TOPSECRET","sealed":"TOPSECRET""#,
+    );
     let change = Change { operation: Operation::Update, before: Some(&old), after: Some(&old), ..sample() };
     let data = rig.apply_to(&change).unwrap().protected.data().to_owned();
     assert!(!data.contains("TOPSECRET"), "{data}");
@@ -59,11 +61,16 @@ fn numbers_and_booleans_are_protected_too() {
 fn a_tokenized_key_is_a_token_in_the_key_and_in_the_record() {
     let yaml = "model: m\nkey: [_k, z]\nattributes:\n  _k: { class: personal, protect: tokenize, as: who }\n  z: { class: internal }\n";
     let mut rig = Rig::of_model(yaml);
-    let change = Change { key: r#"{"z":2,"_k":"TOPSECRET"}"#, after: Some(r#"{"_k":"TOPSECRET","z":2}"#), ..sample() };
+    let change =
+        Change { key: r#"{"z":2,"_k":"TOPSECRET"}"#, after: Some(r#"{"_k":"TOPSECRET","z":2}"#), ..sample() };
     let event = rig.event_of(&change);
     assert!(!event.body().contains("TOPSECRET"));
     let received = ReceivedEvent::read(event.body()).unwrap();
-    assert!(received.key.starts_with(r#"{"who":"dst1."#) && received.key.ends_with(r#","z":2}"#), "{}", received.key);
+    assert!(
+        received.key.starts_with(r#"{"who":"dst1."#) && received.key.ends_with(r#","z":2}"#),
+        "{}",
+        received.key
+    );
     assert_eq!(member(received.key, "who"), member(received.after.unwrap(), "who"), "targets can join on it");
     let shown = rig.policy.protected_key(change.key, &rig.rid, &mut rig.keys, &mut Counter(0)).unwrap();
     assert_eq!(shown, received.key, "a ticket shows the key as the event does");
@@ -72,7 +79,9 @@ fn a_tokenized_key_is_a_token_in_the_key_and_in_the_record() {
 
 #[test]
 fn attributes_are_renamed_and_nested_by_as() {
-    let mut rig = Rig::new("  first: { class: internal, as: name.first }\n  n.last: { class: internal, as: name.last }\n  n.x: { class: internal, as: \"é\\\"\" }\n");
+    let mut rig = Rig::new(
+        "  first: { class: internal, as: name.first }\n  n.last: { class: internal, as: name.last }\n  n.x: { class: internal, as: \"é\\\"\" }\n",
+    );
     assert_eq!(
         rig.after(r#""first":"A","n":{"last":"B","x":1}"#),
         r#"{"name":{"first":"A","last":"B"},"é\"":1}"#
@@ -81,7 +90,9 @@ fn attributes_are_renamed_and_nested_by_as() {
 
 #[test]
 fn json_is_taken_whole_and_can_be_sealed_or_redacted_whole() {
-    let mut rig = Rig::new("  j: { class: internal, type: json }\n  r: { class: sensitive, type: json, protect: redact }\n  s: { class: sensitive, type: json, protect: encrypt }\n");
+    let mut rig = Rig::new(
+        "  j: { class: internal, type: json }\n  r: { class: sensitive, type: json, protect: redact }\n  s: { class: sensitive, type: json, protect: encrypt }\n",
+    );
     let after = rig.after(r#""j":{"a" : [1.10, {"b":null}]},"r":{"x":"S"},"s":["S"]"#);
     assert_eq!(member(&after, "j").unwrap(), r#"{"a" : [1.10, {"b":null}]}"#);
     assert_eq!(member(&after, "r").unwrap(), "null");

@@ -30,7 +30,9 @@ fn found(rig: &mut Rig) -> Vec<Found> {
     let mut found = Vec::new();
     for (rid, n) in [("r1", 1), ("r2", 2)] {
         rig.rid = RecordId::from_wire(rid);
-        let record = record(&format!(r#""a":"a{n}","b":{n}.10,"l":[{{"c":"c{n}"}},{{"c":"d{n}"}}],"j":{{"k" : [{n}]}}"#));
+        let record = record(&format!(
+            r#""a":"a{n}","b":{n}.10,"l":[{{"c":"c{n}"}},{{"c":"d{n}"}}],"j":{{"k" : [{n}]}}"#
+        ));
         let event = rig.event_of(&Change { after: Some(&record), ..sample() });
         let body: serde_json::Value = serde_json::from_str(event.body()).unwrap();
         let after = &body["data"]["after"];
@@ -41,7 +43,12 @@ fn found(rig: &mut Rig) -> Vec<Found> {
             ("l[].c", &after["l"][1]["c"], format!("\"d{n}\"")),
             ("j", &after["j"], format!("{{\"k\" : [{n}]}}")),
         ] {
-            found.push(Found { attribute, rid: rid.to_owned(), sealed: value.as_str().unwrap().to_owned(), clear });
+            found.push(Found {
+                attribute,
+                rid: rid.to_owned(),
+                sealed: value.as_str().unwrap().to_owned(),
+                clear,
+            });
         }
     }
     found
@@ -69,10 +76,24 @@ fn values_swapped_between_two_records_or_two_attributes_do_not_open() {
             let by_place = open(&unwrapped(&rig, place.attribute), &value.sealed, "m", place.attribute, &rid);
             // ... or fetches the key that the value names, as `reveal` does.
             let by_value = open(&unwrapped(&rig, value.attribute), &value.sealed, "m", place.attribute, &rid);
-            assert_eq!((by_place.is_ok(), by_value.is_ok()), (same, same), "{} {} at {} {}", value.attribute, value.rid, place.attribute, place.rid);
+            assert_eq!(
+                (by_place.is_ok(), by_value.is_ok()),
+                (same, same),
+                "{} {} at {} {}",
+                value.attribute,
+                value.rid,
+                place.attribute,
+                place.rid
+            );
             refused += usize::from(!same);
         }
-        let other_model = open(&unwrapped(&rig, value.attribute), &value.sealed, "n", value.attribute, &RecordId::from_wire(value.rid.as_str()));
+        let other_model = open(
+            &unwrapped(&rig, value.attribute),
+            &value.sealed,
+            "n",
+            value.attribute,
+            &RecordId::from_wire(value.rid.as_str()),
+        );
         assert_eq!(other_model, Err(OpenError::Tampered));
     }
     // 10 values in 10 places, less those in their own, where the two elements of one array count as one place.
@@ -112,13 +133,17 @@ fn fingerprints_tell_equal_sealed_values_and_say_nothing_else() {
     let event = rig.event_of(&change);
     let received = ReceivedEvent::read(event.body()).unwrap();
     let print = |image: Option<&str>, path: &[&str]| {
-        let value = path.iter().fold(image.unwrap().to_owned(), |object, name| member(&object, name).unwrap());
+        let value =
+            path.iter().fold(image.unwrap().to_owned(), |object, name| member(&object, name).unwrap());
         received.fingerprint(value.trim_matches('"')).unwrap().to_owned()
     };
     let prints: BTreeMap<&str, String> = [
-        ("old a", print(received.before, &["a"])), ("new a", print(received.after, &["a"])),
-        ("old b", print(received.before, &["nested", "b"])), ("new b", print(received.after, &["nested", "b"])),
-    ].into();
+        ("old a", print(received.before, &["a"])),
+        ("new a", print(received.after, &["a"])),
+        ("old b", print(received.before, &["nested", "b"])),
+        ("new b", print(received.after, &["nested", "b"])),
+    ]
+    .into();
     assert_eq!(prints["old a"], prints["new a"], "the same text");
     assert_ne!(prints["old b"], prints["new b"], "another text");
     assert_ne!(prints["old a"], prints["old b"], "equal texts of two attributes are not joined");

@@ -6,15 +6,31 @@ use super::*;
 fn each_type_takes_its_values_and_refuses_others_by_place_alone() {
     for (kind, good, bad) in [
         ("string", vec!["\"\"", "\"a\"", "null"], vec!["7423901", "true", "[]", "{}", "[\"a\"]"]),
-        ("integer", vec!["0", "-5", "9223372036854775807", "99999999999999999999999999999999999999", "null"], vec!["1.0", "1e3", "1E3", "\"7423901\"", "true", "[7423901]"]),
-        ("decimal", vec!["0", "1.10", "1e400", "-0.5E-7", "null"], vec!["\"7423901\"", "false", "{\"a\":7423901}"]),
+        (
+            "integer",
+            vec!["0", "-5", "9223372036854775807", "99999999999999999999999999999999999999", "null"],
+            vec!["1.0", "1e3", "1E3", "\"7423901\"", "true", "[7423901]"],
+        ),
+        (
+            "decimal",
+            vec!["0", "1.10", "1e400", "-0.5E-7", "null"],
+            vec!["\"7423901\"", "false", "{\"a\":7423901}"],
+        ),
         ("boolean", vec!["true", "false", "null"], vec!["\"true\"", "7423901", "[]"]),
-        ("time", vec!["\"2026-11-24T20:19:23Z\"", "\"2026-11-24T20:19:23.123456+01:00\"", "null"], vec!["\"7423901\"", "\"2026-11-24\"", "\"2026-11-24T20:19:23\"", "7423901", "true"]),
+        (
+            "time",
+            vec!["\"2026-11-24T20:19:23Z\"", "\"2026-11-24T20:19:23.123456+01:00\"", "null"],
+            vec!["\"7423901\"", "\"2026-11-24\"", "\"2026-11-24T20:19:23\"", "7423901", "true"],
+        ),
         ("json", vec!["1", "\"a\"", "[1,{}]", "{\"a\":[]}", "null"], vec![]),
     ] {
         let mut rig = Rig::new(&format!("  deep.x: {{ class: internal, type: {kind} }}\n"));
         for value in good {
-            assert_eq!(rig.after(&format!("\"deep\":{{\"x\":{value}}}")), format!("{{\"deep\":{{\"x\":{value}}}}}"), "{kind}");
+            assert_eq!(
+                rig.after(&format!("\"deep\":{{\"x\":{value}}}")),
+                format!("{{\"deep\":{{\"x\":{value}}}}}"),
+                "{kind}"
+            );
         }
         for value in bad {
             let reason = rig.reason(&format!("\"deep\":{{\"x\":{value}}}"));
@@ -45,7 +61,9 @@ fn the_type_is_checked_under_every_rule() {
 #[test]
 fn something_else_than_an_object_on_the_way_is_refused_by_its_path() {
     let mut rig = Rig::new("  a.b.c: { class: internal }\n");
-    for (members, place) in [("\"a\":7423901", "a"), ("\"a\":{\"b\":\"7423901\"}", "a.b"), ("\"a\":{\"b\":[]}", "a.b")] {
+    for (members, place) in
+        [("\"a\":7423901", "a"), ("\"a\":{\"b\":\"7423901\"}", "a.b"), ("\"a\":{\"b\":[]}", "a.b")]
+    {
         assert_eq!(rig.reason(members), ("type_mismatch".to_owned(), place.to_owned()));
     }
     assert_eq!(rig.after("\"a\":null"), r#"{"a":{"b":{"c":null}}}"#);
@@ -62,7 +80,8 @@ fn the_record_before_must_have_its_shape_too() {
 
 #[test]
 fn a_missing_attribute_is_null_kept_missing_or_refused() {
-    let attributes = "  a.x: { class: internal }\n  y: { class: internal, protect: encrypt }\n  z: { class: internal }\n";
+    let attributes =
+        "  a.x: { class: internal }\n  y: { class: internal, protect: encrypt }\n  z: { class: internal }\n";
     let mut null = Rig::new(attributes);
     assert_eq!(null.after("\"z\":1"), r#"{"a":{"x":null},"y":null,"z":1}"#);
     let mut keep = Rig::of_model(&format!("missing: keep\n{HEAD}{attributes}"));
@@ -72,5 +91,8 @@ fn a_missing_attribute_is_null_kept_missing_or_refused() {
     let mut refuse = Rig::of_model(&format!("missing: refuse\n{HEAD}{attributes}"));
     assert_eq!(refuse.reason("\"y\":1,\"z\":1"), ("missing_attribute".into(), "a.x".into()));
     assert_eq!(refuse.reason("\"a\":{\"x\":1},\"z\":1"), ("missing_attribute".into(), "y".into()));
-    assert_eq!(refuse.after("\"a\":{\"x\":null},\"y\":null,\"z\":null"), r#"{"a":{"x":null},"y":null,"z":null}"#);
+    assert_eq!(
+        refuse.after("\"a\":{\"x\":null},\"y\":null,\"z\":null"),
+        r#"{"a":{"x":null},"y":null,"z":null}"#
+    );
 }

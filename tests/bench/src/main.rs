@@ -1,0 +1,134 @@
+//! `make bench`: measures, prints a table, writes `target/bench.json`.
+
+mod figures;
+mod programs;
+
+use std::fs;
+use std::io::{Write, stdout};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use sync_bench::artifacts::{Binaries, FUNCTIONS};
+use sync_bench::function::Function;
+use sync_bench::pipeline::{self, Stage, median};
+use sync_bench::workload;
+use sync_bench::world::World;
+
+use crate::figures::{Figures, Unit};
+
+/// Starts of each function; the median counts.
+const STARTS: usize = 20;
+/// Invocations of each function for memory and warm time.
+const INVOCATIONS: u64 = 1_000;
+/// Changes per invocation of them.
+const EACH: u64 = 10;
+
+fn main() -> Result<()> {
+    let mut figures = Figures::default();
+    say("building")?;
+    let programs = programs::Programs::build()?;
+    let binaries = Binaries::of_sam("bench")?;
+
+    say("transform against its floor")?;
+    transform(&programs, &mut figures)?;
+    say("starts")?;
+    starts(&binaries, &mut figures)?;
+    say("requests of 1,000 changes")?;
+    requests(&binaries, &mut figures)?;
+    say("1,000 invocations of each function")?;
+    invocations(&binaries, &mut figures)?;
+
+    let path = sync_bench::root().join("target/bench.json");
+    fs::write(&path, figures.json())?;
+    fs::remove_dir_all(binaries.folder()).context("cannot tidy up")?;
+    write!(stdout(), "\n{figures}\nwritten to {}\n", path.display())?;
+    Ok(())
+}
+
+/// Progress goes to standard error: the table alone can be kept.
+fn say(stage: &str) -> Result<()> {
+    Ok(writeln!(std::io::stderr(), "· {stage}")?)
+}
+
+fn transform(programs: &programs::Programs, figures: &mut Figures) -> Result<()> {
+    let measured = programs.measure()?;
+    figures.against("transform", measured.transform, measured.floor_of_message, Unit::Nanoseconds);
+    figures.against("transform_record", measured.transform, measured.floor_of_record, Unit::Nanoseconds);
+    Ok(())
+}
+
+fn starts(binaries: &Binaries, figures: &mut Figures) -> Result<()> {
+    let world = World::new(binaries, "starts", true)?;
+    for (name, _) in FUNCTIONS {
+        let launch = world.launch(name)?;
+        // The first one reads the binary from the disk.
+        Function::start(&launch)?.start_time()?;
+        let times: Vec<Duration> = (0..STARTS)
+            .map(|_| Function::start(&launch)?.start_time())
+            .collect::<Result<_>>()
+            .with_context(|| format!("{name}: see {}", launch.log.display()))?;
+        figures.add(&format!("start.{name}"), milliseconds(median(&times)), Unit::Milliseconds);
+        let least = times.iter().min().copied().unwrap_or_default();
+        figures.add(&format!("start_min.{name}"), milliseconds(least), Unit::Milliseconds);
+        let size = fs::metadata(&launch.binary)?.len();
+        figures.add(&format!("binary.{name}"), megabytes(size), Unit::Megabytes);
+    }
+    Ok(())
+}
+
+fn requests(binaries: &Binaries, figures: &mut Figures) -> Result<()> {
+    for (prefix, enriched) in [("requests", false), ("requests_enriched", true)] {
+        let stages = pipeline::run(binaries, prefix, 10, 100, enriched)?;
+        for ((service, action), count) in pipeline::requests(&stages) {
+            figures.count(&format!("{prefix}.{service}.{action}"), count);
+            figures.count(&format!("{prefix}.{service}"), count);
+        }
+    }
+    Ok(())
+}
+
+fn invocations(binaries: &Binaries, figures: &mut Figures) -> Result<()> {
+    let published = pipeline::run(binaries, "invocations", INVOCATIONS, EACH, false)?;
+    let enriched = pipeline::run(binaries, "invocations-enriched", INVOCATIONS, EACH, true)?;
+    let world = World::new(binaries, "tickets", false)?;
+    let tickets = Stage::run(&world, "ticket", (0..INVOCATIONS).map(workload::failure), |answer| {
+        !matches!(answer, Value::Object(answer) if answer.contains_key("errorType"))
+    })?;
+    ensure!(tickets.took.len() == 1_000, "a ticket is missing");
+
+    let enrich = enriched.iter().filter(|stage| stage.name == "enrich");
+    for stage in published.iter().chain(enrich).chain([&tickets]) {
+        let name = stage.name;
+        // A ticket comes alone; ten in a row are what a batch is elsewhere.
+        let times = if name == "ticket" { 10 } else { 1 };
+        let invocations = u32::try_from(stage.took.len().saturating_sub(1))?;
+        figures.add(&format!("warm.{name}"), milliseconds(stage.median() * times), Unit::Milliseconds);
+        figures.add(
+            &format!("warm_processor.{name}"),
+            milliseconds(stage.processor / invocations.max(1) * times),
+            Unit::Milliseconds,
+        );
+        figures.add(&format!("memory.{name}"), megabytes(stage.memory.peak), Unit::Megabytes);
+        figures.add(&format!("memory_own.{name}"), megabytes(stage.memory.own), Unit::Megabytes);
+    }
+
+    let kms = pipeline::requests(&published).iter().filter(|((service, _), _)| service == "kms").map(|(_, count)| count).sum::<u64>();
+    figures.add("kms_calls", per_thousand(kms, INVOCATIONS * EACH), Unit::Count);
+    Ok(())
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
+
+/// Of a million bytes.
+#[expect(clippy::cast_precision_loss, reason = "no binary has 2^53 bytes")]
+fn megabytes(bytes: u64) -> f64 {
+    bytes as f64 / 1e6
+}
+
+#[expect(clippy::cast_precision_loss, reason = "nobody calls that often")]
+fn per_thousand(count: u64, of: u64) -> f64 {
+    count as f64 * 1e3 / of as f64
+}

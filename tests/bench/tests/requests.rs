@@ -1,0 +1,73 @@
+//! The AWS requests of 1,000 pushed changes do not grow.
+
+#![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
+
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+
+use sync_bench::artifacts::Binaries;
+use sync_bench::pipeline;
+
+/// Service, action, the most that is allowed, and why there are so many.
+type Allowed = [(&'static str, &'static str, u64, &'static str)];
+
+/// 1,000 changes of different records in 10 requests of 100, one process per stage, one target.
+const PUBLISHED: &Allowed = &[
+    ("sqs", "SendMessageBatch", 100, "capture-push: 10 entries per call are the most that SQS takes"),
+    ("secretsmanager", "GetSecretValue", 2, "capture-push and deliver: one each, then cached for 5 minutes"),
+    ("kms", "GenerateMac", 3, "capture-push, transform and deliver: the root of their hashes, once per process"),
+    ("kms", "GenerateDataKey", 1, "transform: one sealed attribute; again after 5 minutes or 2^20 seals"),
+    ("dynamodb", "PutItem", 1_001, "deliver: one mark per delivered record; transform: one wrapped data key"),
+    ("dynamodb", "BatchGetItem", 100, "deliver: the ledger's rows of a batch in one call"),
+    ("sns", "PublishBatch", 100, "transform: 10 entries per call are the most that SNS takes"),
+];
+
+/// The same where every record is looked up.
+const ENRICHED: &Allowed = &[
+    ("sqs", "SendMessageBatch", 200, "capture-push and transform: 10 entries per call are the most that SQS takes"),
+    ("secretsmanager", "GetSecretValue", 2, "capture-push and deliver: one each, then cached for 5 minutes"),
+    ("kms", "GenerateMac", 4, "every stage: the root of its hashes, once per process"),
+    ("kms", "GenerateDataKey", 1, "transform: one sealed attribute; what enrich adds is not sealed"),
+    ("dynamodb", "PutItem", 1_001, "deliver: one mark per delivered record; transform: one wrapped data key"),
+    ("dynamodb", "BatchGetItem", 100, "deliver: the ledger's rows of a batch in one call"),
+    ("sns", "PublishBatch", 100, "enrich: 10 entries per call are the most that SNS takes"),
+];
+
+/// The binaries that the end-to-end tests deploy; without `sam`, those that cargo builds.
+fn binaries() -> &'static Binaries {
+    static BINARIES: OnceLock<Binaries> = OnceLock::new();
+    BINARIES.get_or_init(|| {
+        if Binaries::has_sam() {
+            return Binaries::of_sam("requests").unwrap();
+        }
+        // target/debug/deps/requests-…
+        let own = std::env::current_exe().unwrap();
+        Binaries::of_cargo("requests", own.ancestors().nth(3).unwrap()).unwrap()
+    })
+}
+
+fn check(enriched: bool, allowed: &Allowed) {
+    let name = if enriched { "enriched" } else { "published" };
+    let stages = pipeline::run(binaries(), name, 10, 100, enriched).unwrap();
+    let allowed: BTreeMap<_, _> =
+        allowed.iter().map(|(service, action, most, why)| ((*service, *action), (*most, *why))).collect();
+    let mut more = Vec::new();
+    for ((service, action), count) in pipeline::requests(&stages) {
+        match allowed.get(&(service.as_str(), action.as_str())) {
+            None => more.push(format!("{service} {action}: {count}, which nothing needed so far")),
+            Some((most, why)) if count > *most => more.push(format!("{service} {action}: {count} > {most} ({why})")),
+            Some(_) => {}
+        }
+    }
+    assert!(more.is_empty(), "1,000 changes take more requests than they did:\n{}", more.join("\n"));
+}
+
+#[test]
+fn a_thousand_published_changes_take_no_more_requests() {
+    check(false, PUBLISHED);
+}
+
+#[test]
+fn a_thousand_enriched_changes_take_no_more_requests() {
+    check(true, ENRICHED);
+}
