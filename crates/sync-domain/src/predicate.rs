@@ -96,6 +96,15 @@ impl Predicate {
         }
     }
 
+    /// Whether the predicate asks what was before.
+    pub fn asks_before(&self) -> bool {
+        match self {
+            Self::All(parts) | Self::Any(parts) => parts.iter().any(Self::asks_before),
+            Self::Not(part) => part.asks_before(),
+            Self::Attribute(_, condition) => condition.changed.is_some(),
+        }
+    }
+
     /// Compiles the predicate. `resolve` gives an attribute's place in the record and its type, or says why it may
     /// not be read. Errors come as (path, message).
     pub fn compile(

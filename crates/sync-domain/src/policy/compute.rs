@@ -35,6 +35,9 @@ impl Recipe {
     pub(super) fn compile(compute: &Compute, attributes: &[Attribute]) -> Result<Self, String> {
         let index = |path: &str| readable(path, attributes).map(|(index, _)| index);
         let when = match &compute.when {
+            Some(predicate) if predicate.asks_before() => {
+                return Err("`when` cannot ask for `changed`: an event is the whole state, and the same state must give the same value".to_owned());
+            }
             Some(predicate) => {
                 let compiled = predicate.compile(&|path| readable(path, attributes));
                 Some(compiled.map_err(|(path, message)| format!("when, {path}: {message}"))?)

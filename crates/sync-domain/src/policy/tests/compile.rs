@@ -33,6 +33,11 @@ fn attributes_that_cannot_be_run_are_refused_with_their_path() {
             "attributes.x.protect",
             "not both",
         ),
+        (
+            "x: { class: internal }\n  y: { class: internal, compute: { constant: 1, when: { not: { x: { changed: true } } } } }",
+            "attributes.y.compute",
+            "cannot ask for `changed`",
+        ),
         ("x..y: { class: internal }", "attributes.x..y", "a path is dotted names"),
         ("\"x[0]\": { class: internal }", "attributes.x[0]", "a path is dotted names"),
         ("x: { class: internal, as: \"y.\" }", "attributes.x.as", "a path is dotted names"),

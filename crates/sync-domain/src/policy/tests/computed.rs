@@ -40,26 +40,6 @@ fn a_condition_decides_where_a_value_is_computed() {
 }
 
 #[test]
-fn a_condition_on_change_compares_with_the_record_before() {
-    let mut rig = Rig::new(
-        "  x: { class: internal }\n  moved: { class: internal, compute: { constant: true, when: { x: { changed: true } } } }\n",
-    );
-    let mut moved = |before: Option<&str>, after: &str| {
-        let (before, after) = (before.map(record), record(after));
-        let change = Change {
-            operation: Operation::Update,
-            before: before.as_deref(),
-            after: Some(&after),
-            ..sample()
-        };
-        member(&member(rig.apply_to(&change).unwrap().protected.data(), "after").unwrap(), "moved").unwrap()
-    };
-    assert_eq!(moved(Some("\"x\":1"), "\"x\":2"), "true");
-    assert_eq!(moved(Some("\"x\":1"), "\"x\":1"), "null");
-    assert_eq!(moved(None, "\"x\":1"), "true", "what is not known to be the same counts as changed");
-}
-
-#[test]
 fn a_computed_value_goes_under_its_own_rule_and_type() {
     let base = "  a: { class: personal, protect: tokenize }\n  b: { class: personal, protect: redact }\n";
     for (protect, begins) in [

@@ -102,7 +102,7 @@ fn spellings(token: &str) -> Vec<String> {
         shifted.extend_from_slice(bytes);
         for engine in [&STANDARD_NO_PAD, &URL_SAFE_NO_PAD] {
             let text = engine.encode(&shifted);
-            spellings.push(text[(offset * 8).div_ceil(6)..shifted.len() * 8 / 6].to_owned());
+            spellings.push(text.get((offset * 8).div_ceil(6)..shifted.len() * 8 / 6).unwrap().to_owned());
         }
     }
     spellings

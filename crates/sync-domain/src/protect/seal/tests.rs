@@ -41,7 +41,7 @@ fn every_flipped_bit_is_refused() {
         }
     }
     for length in 0..sealed.len() {
-        assert!(open(&unwrapped(), &sealed[..length], "customer", "national_id", &rid("r")).is_err(), "{length}");
+        assert!(open(&unwrapped(), sealed.get(..length).unwrap(), "customer", "national_id", &rid("r")).is_err(), "{length}");
     }
 }
 
