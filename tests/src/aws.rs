@@ -1,11 +1,13 @@
 //! A plain client for the emulator. It speaks the services' wire format itself, so that what the tests see does not
-//! pass through the code under test. The emulator checks no signatures; the header names the service and the region.
+//! pass through the code under test.
 
 use anyhow::{Context, Result, bail};
+use hmac::{Hmac, KeyInit, Mac};
 use http_body_util::Full;
 use hyper::Request;
 use hyper::body::Bytes;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use crate::http::{self, Answer, PlainClient};
 
@@ -15,12 +17,26 @@ pub const REGION: &str = "eu-central-1";
 pub const ACCOUNT: &str = "000000000000";
 /// The access key that the emulator expects.
 pub const ACCESS_KEY: &str = "test";
+/// The secret key that goes with it.
+pub const SECRET_KEY: &str = "test";
 
 /// A client for one emulator.
 #[derive(Debug, Clone)]
 pub struct Aws {
     endpoint: String,
     client: PlainClient,
+    credentials: Credentials,
+}
+
+/// Who calls.
+#[derive(Debug, Clone)]
+pub struct Credentials {
+    /// The access key.
+    pub access_key: String,
+    /// The secret key.
+    pub secret_key: String,
+    /// The session, of somebody who has taken a role.
+    pub session_token: Option<String>,
 }
 
 /// An error that a service answered with.
@@ -59,7 +75,50 @@ impl Held {
 impl Aws {
     /// A client for the emulator at this address.
     pub fn new(endpoint: &str) -> Self {
-        Self { endpoint: endpoint.to_owned(), client: http::client() }
+        let (access_key, secret_key) = (ACCESS_KEY.to_owned(), SECRET_KEY.to_owned());
+        let credentials = Credentials { access_key, secret_key, session_token: None };
+        Self { endpoint: endpoint.to_owned(), client: http::client(), credentials }
+    }
+
+    /// The same as somebody else.
+    pub fn with_credentials(&self, credentials: Credentials) -> Self {
+        Self { credentials, ..self.clone() }
+    }
+
+    /// A call, signed with Signature Version 4; paths need no escaping and have no query.
+    async fn call(&self, service: &'static str, method: &str, path: &str, headers: &[(&str, &str)], body: String) -> Result<Answer> {
+        let now = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
+        let day = now.get(..8).unwrap_or_default();
+        let host = self.endpoint.trim_start_matches("http://");
+        let token = self.credentials.session_token.as_deref();
+        let mut signed = vec![("host", host), ("x-amz-date", now.as_str())];
+        signed.extend(token.map(|token| ("x-amz-security-token", token)));
+        let names = signed.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(";");
+        let lines: String = signed.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
+        let canonical = format!("{method}\n{path}\n\n{lines}\n{names}\n{}", hex(&Sha256::digest(&body)));
+        let scope = format!("{day}/{REGION}/{service}/aws4_request");
+        let text = format!("AWS4-HMAC-SHA256\n{now}\n{scope}\n{}", hex(&Sha256::digest(&canonical)));
+        let mut key = format!("AWS4{}", self.credentials.secret_key).into_bytes();
+        for part in [day, REGION, service, "aws4_request"] {
+            key = mac(&key, part.as_bytes())?;
+        }
+        let credential = format!("{}/{scope}", self.credentials.access_key);
+        let signature = hex(&mac(&key, text.as_bytes())?);
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.endpoint))
+            .header("authorization", format!("AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders={names}, Signature={signature}"));
+        // The client itself names the host.
+        for (name, value) in signed.iter().skip(1).chain(headers) {
+            request = request.header(*name, *value);
+        }
+        let answer = http::send(&self.client, request.body(Full::new(Bytes::from(body)))?).await;
+        let answer = answer.with_context(|| format!("{service} {path}"))?;
+        if (200..300).contains(&answer.status) {
+            Ok(answer)
+        } else {
+            Err(Refused { service, status: answer.status, body: answer.text() }.into())
+        }
     }
 
     /// The emulator's address.
@@ -69,15 +128,9 @@ impl Aws {
 
     /// A call of a service that speaks JSON: `prefix` is the service's name in `X-Amz-Target`.
     async fn json(&self, service: &'static str, version: &str, prefix: &str, action: &str, body: &Value) -> Result<Value> {
-        let request = Request::post(&self.endpoint)
-            .header("authorization", authorization(service))
-            .header("content-type", format!("application/x-amz-json-{version}"))
-            .header("x-amz-target", format!("{prefix}.{action}"))
-            .body(Full::new(Bytes::from(body.to_string())))?;
-        let answer = http::send(&self.client, request).await.with_context(|| format!("{service} {action}"))?;
-        if !(200..300).contains(&answer.status) {
-            return Err(Refused { service, status: answer.status, body: answer.text() }.into());
-        }
+        let (content_type, target) = (format!("application/x-amz-json-{version}"), format!("{prefix}.{action}"));
+        let headers = [("content-type", content_type.as_str()), ("x-amz-target", target.as_str())];
+        let answer = self.call(service, "POST", "/", &headers, body.to_string()).await?;
         if answer.body.is_empty() { Ok(Value::Null) } else { answer.json() }
     }
 
@@ -92,14 +145,8 @@ impl Aws {
             form.push('=');
             form.push_str(&percent_encode(value));
         }
-        let request = Request::post(&self.endpoint)
-            .header("authorization", authorization(service))
-            .header("content-type", "application/x-www-form-urlencoded")
-            .body(Full::new(Bytes::from(form)))?;
-        let answer = http::send(&self.client, request).await.with_context(|| service.to_owned())?;
-        if answer.status != 200 {
-            return Err(Refused { service, status: answer.status, body: answer.text() }.into());
-        }
+        let headers = [("content-type", "application/x-www-form-urlencoded")];
+        let answer = self.call(service, "POST", "/", &headers, form).await?;
         Ok(answer.text())
     }
 
@@ -141,17 +188,8 @@ impl Aws {
 
     /// A call of Lambda, which speaks REST.
     pub async fn lambda(&self, method: &str, path: &str, body: &Value) -> Result<Value> {
-        let request = Request::builder()
-            .method(method)
-            .uri(format!("{}{path}", self.endpoint))
-            .header("authorization", authorization("lambda"))
-            .header("content-type", "application/json")
-            .body(Full::new(Bytes::from(body.to_string())))?;
-        let answer = http::send(&self.client, request).await.with_context(|| format!("lambda {path}"))?;
-        if !(200..300).contains(&answer.status) {
-            return Err(Refused { service: "lambda", status: answer.status, body: answer.text() }.into());
-        }
-        answer.json()
+        let headers = [("content-type", "application/json")];
+        self.call("lambda", method, path, &headers, body.to_string()).await?.json()
     }
 
     /// Every message in every queue, visible or not, without receiving any.
@@ -208,9 +246,14 @@ impl Aws {
     }
 }
 
-/// The header by which the emulator tells services and regions apart.
-fn authorization(service: &str) -> String {
-    format!("AWS4-HMAC-SHA256 Credential={ACCESS_KEY}/20260101/{REGION}/{service}/aws4_request, SignedHeaders=host, Signature=0")
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn mac(key: &[u8], text: &[u8]) -> Result<Vec<u8>> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).context("the key does not fit")?;
+    mac.update(text);
+    Ok(mac.finalize().into_bytes().to_vec())
 }
 
 /// Percent-encodes everything but letters, digits and `-._~`.

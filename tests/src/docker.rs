@@ -112,11 +112,14 @@ impl Drop for Engine {
     /// A stand-in under an official name must not stay for other projects to find; what was built on it goes first.
     fn drop(&mut self) {
         let filter = format!("label={LABEL}");
-        let Ok(images) = docker(&["images", "--all", "--quiet", "--filter", &filter]) else { return };
-        let images = String::from_utf8_lossy(&images.stdout).into_owned();
-        let ids: BTreeSet<&str> = images.lines().collect();
-        for id in ids {
-            let _ = docker(&["rmi", "--force", id]);
+        // An image goes when nothing is built on it any more: the next round takes it.
+        for _ in 0..4 {
+            let Ok(images) = docker(&["images", "--all", "--quiet", "--filter", &filter]) else { return };
+            let images = String::from_utf8_lossy(&images.stdout).into_owned();
+            let ids: BTreeSet<&str> = images.lines().collect();
+            for id in ids {
+                let _ = docker(&["rmi", "--force", id]);
+            }
         }
     }
 }

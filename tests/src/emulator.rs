@@ -55,7 +55,8 @@ impl Emulator {
             .env("LAMBDA_EXECUTOR", "local")
             // Otherwise every emulator wants the same port for it.
             .env("IOT_MTLS_ENABLED", "0")
-            .env("AUTH", std::env::var("SYNC_AUTH").unwrap_or_default())
+            // Every call is held against the roles in the template.
+            .env("AUTH", "true")
             .env("LOG_LEVEL", "INFO")
             .env("PYTHONUNBUFFERED", "1")
             .current_dir(run.path());

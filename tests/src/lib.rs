@@ -10,6 +10,7 @@ pub mod artifacts;
 pub mod aws;
 pub mod canary;
 pub mod change;
+pub mod dialect;
 pub mod docker;
 pub mod emulator;
 pub mod expected;

@@ -51,7 +51,7 @@ pub fn local_credentials(command: &mut Command) {
     }
     command
         .env("AWS_ACCESS_KEY_ID", crate::aws::ACCESS_KEY)
-        .env("AWS_SECRET_ACCESS_KEY", "test")
+        .env("AWS_SECRET_ACCESS_KEY", crate::aws::SECRET_KEY)
         .env("AWS_DEFAULT_REGION", crate::aws::REGION)
         .env("AWS_REGION", crate::aws::REGION)
         .env("AWS_EC2_METADATA_DISABLED", "true");

@@ -42,11 +42,11 @@ impl Spies {
     pub async fn listen(rig: &Rig) -> Result<Self> {
         let aws = rig.aws().clone();
         let topic = rig.stack.output("EventsTopicArn")?;
-        queue(&aws, "spy-events.fifo", &json!({ "FifoQueue": "true" })).await?;
+        queue(&aws, "spy-events.fifo", true).await?;
         subscribe(&aws, topic, &rig.stack.queue_arn("spy-events.fifo")).await?;
-        queue(&aws, "spy-alerts", &json!({})).await?;
+        queue(&aws, "spy-alerts", false).await?;
         subscribe(&aws, rig.stack.output("AlertTopicArn")?, &rig.stack.queue_arn("spy-alerts")).await?;
-        queue(&aws, "spy-failures", &json!({})).await?;
+        queue(&aws, "spy-failures", false).await?;
         let bus = rig.stack.output("FailureBusName")?;
         let pattern = json!({ "source": ["datasync"] }).to_string();
         aws.events("PutRule", &json!({ "Name": "spy", "EventBusName": bus, "EventPattern": pattern })).await?;
@@ -81,7 +81,13 @@ async fn watch(aws: Aws, seen: Seen) {
     }
 }
 
-async fn queue(aws: &Aws, name: &str, attributes: &Value) -> Result<()> {
+async fn queue(aws: &Aws, name: &str, fifo: bool) -> Result<()> {
+    let anybody = json!({ "Effect": "Allow", "Principal": "*", "Action": "sqs:SendMessage", "Resource": "*" });
+    let policy = json!({ "Version": "2012-10-17", "Statement": [anybody] }).to_string();
+    let mut attributes = json!({ "Policy": policy });
+    if fifo {
+        attributes["FifoQueue"] = json!("true");
+    }
     aws.sqs("CreateQueue", &json!({ "QueueName": name, "Attributes": attributes })).await?;
     Ok(())
 }

@@ -11,7 +11,8 @@ use hyper::body::Bytes;
 use serde_json::json;
 
 use crate::artifacts;
-use crate::aws::{ACCOUNT, Aws, REGION, Refused, xml_texts};
+use crate::aws::{ACCOUNT, Aws, Credentials, REGION, Refused, xml_texts};
+use crate::dialect;
 use crate::group::Group;
 use crate::http;
 use crate::place::{self, RunFolder};
@@ -36,6 +37,7 @@ pub async fn deploy(run: &RunFolder, aws: &Aws, template: &Path, configuration: 
         bail!("the emulator makes no bucket: {}", made.text());
     }
 
+    dialect::translate(template)?;
     let log = run.path().join("sam-deploy.log");
     let overrides = [
         artifacts::architecture_override()?,
@@ -181,6 +183,24 @@ impl Stack {
             }
         }
         Ok(())
+    }
+
+    /// A client with the permissions of a role of the stack and no others.
+    pub async fn as_role(&self, logical_id: &str) -> Result<Aws> {
+        let role = format!("arn:aws:iam::{ACCOUNT}:role/{}", self.resource(logical_id)?);
+        let parameters = [
+            ("Action", "AssumeRole"),
+            ("Version", "2011-06-15"),
+            ("RoleArn", role.as_str()),
+            ("RoleSessionName", "test"),
+        ];
+        let answer = self.aws.query("sts", &parameters).await?;
+        let text = |element: &str| xml_texts(&answer, element).into_iter().next().context("the answer lacks credentials");
+        Ok(self.aws.with_credentials(Credentials {
+            access_key: text("AccessKeyId")?,
+            secret_key: text("SecretAccessKey")?,
+            session_token: Some(text("SessionToken")?),
+        }))
     }
 
     /// The ARN of a queue.

@@ -179,6 +179,28 @@ fn the_topic_refuses_a_publish_without_a_group() {
 }
 
 #[test]
+fn the_functions_work_with_no_more_than_their_roles() {
+    // The whole day ran under them. Here: they are held against each call, and one cannot do the work of another.
+    let day = day();
+    day.runtime.block_on(async {
+        let transform = day.rig.stack.as_role("TransformRole").await.unwrap();
+        let send = |queue: &str| {
+            json!({
+                "QueueUrl": day.rig.stack.resource(queue).unwrap(),
+                "MessageBody": "{}",
+                "MessageGroupId": "roles",
+                "MessageDeduplicationId": "roles",
+            })
+        };
+        transform.sqs("SendMessage", &send("ChangesDeadLetterQueue")).await.expect("its own dead-letter queue");
+        let denied = transform.sqs("SendMessage", &send("WarehouseQueue")).await.unwrap_err();
+        assert!(denied.to_string().contains("403"), "{denied}");
+        let denied = transform.scan(day.rig.stack.output("LedgerTableName").unwrap()).await.unwrap_err();
+        assert!(denied.to_string().contains("AccessDenied"), "{denied}");
+    });
+}
+
+#[test]
 fn a_dead_letter_that_comes_back_late_never_overwrites() {
     then(async |day| {
         let (rig, aws) = (&day.rig, day.rig.aws());

@@ -1,10 +1,13 @@
-//! Every event under `events/` through `sam local invoke`: the function in a container as Lambda would run it, the
-//! emulator as its AWS. Where no Docker engine runs, this says so and proves nothing.
+//! Events under `events/` through `sam local invoke`: the function in a container as Lambda would run it, the emulator
+//! as its AWS. Where no Docker engine runs, this says so and proves nothing.
+//!
+//! A container takes seconds, so each function gets a few of its events, spread over the names; `SYNC_EVENTS=all` runs
+//! all of them. (That every single one is read and answered as it should be, the tests of each crate show without one.)
 
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
-    clippy::print_stderr,
+    clippy::panic,
     reason = "a test stops at what it did not expect, and a skipped one says so"
 )]
 
@@ -29,6 +32,9 @@ const FUNCTIONS: [(&str, &[&str]); 5] = [
 /// How many containers run side by side.
 const SIDE_BY_SIDE: usize = 4;
 
+/// How many events of a folder are enough without `SYNC_EVENTS=all`.
+const SAMPLE: usize = 3;
+
 /// One invocation: the function, the file of its event.
 type Case = (&'static str, &'static str, PathBuf);
 
@@ -42,7 +48,9 @@ fn cases() -> Vec<Case> {
             .collect();
         files.sort();
         assert!(!files.is_empty(), "events/{folder} has no event");
-        for (index, file) in files.into_iter().enumerate() {
+        let all = std::env::var("SYNC_EVENTS").is_ok_and(|which| which == "all");
+        let step = if all { 1 } else { files.len().div_ceil(SAMPLE) };
+        for (index, file) in files.into_iter().step_by(step).enumerate() {
             // Functions of one binary share its events.
             cases.push((folder, functions[index % functions.len()], file));
         }
@@ -51,7 +59,7 @@ fn cases() -> Vec<Case> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_event_is_answered_in_a_container() {
+async fn events_are_answered_in_a_container() {
     let Some(engine) = Engine::find().unwrap() else {
         eprintln!("SKIPPED: no Docker engine runs here, so no event went through `sam local invoke`");
         return;
@@ -122,11 +130,13 @@ async fn invoke(template: &Path, variables: &Path, endpoint: &str, case: &Case) 
     let last = answer.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
     let Ok(answered) = serde_json::from_str::<Value>(last) else { return complain("the answer is not JSON") };
     let fits = match *folder {
-        "capture-push" => answered["statusCode"]
-            .as_u64()
-            .is_some_and(|status| status != 500 && (200..=503).contains(&status)),
+        // Any 5xx would mean that it did not reach its secret, its table or its queue.
+        "capture-push" => answered["statusCode"].as_u64().is_some_and(|status| (200..500).contains(&status)),
+        // What it cannot publish it sets aside: with everything in reach no message comes back.
+        "transform" => answered["batchItemFailures"] == json!([]),
         // The one event that no ticket can be made of: an error hands it to the dead-letter queue.
         "ticket" => answered["errorType"].is_string() == event.ends_with("malformed.json"),
+        // The hosts of the sample configuration do not exist: a lookup and a delivery may fail, the function may not.
         _ => answered["batchItemFailures"].is_array(),
     };
     if fits { Ok(()) } else { complain("that is no answer of this function") }
@@ -135,8 +145,8 @@ async fn invoke(template: &Path, variables: &Path, endpoint: &str, case: &Case) 
 /// The variables of a deployed function, with the emulator's address as a container sees it and the layer's place.
 async fn variables_of(rig: &Rig, function: &str, endpoint: &str) -> Value {
     let name = rig.stack.resource(function).unwrap();
-    let answer = rig.aws().get(&format!("/2015-03-31/functions/{name}/configuration")).await.unwrap();
-    let configuration: Value = serde_json::from_str(&answer.text()).unwrap();
+    let path = format!("/2015-03-31/functions/{name}/configuration");
+    let configuration = rig.aws().lambda("GET", &path, &json!({})).await.unwrap();
     let mut variables = configuration["Environment"]["Variables"].clone();
     assert!(variables.is_object(), "{function} has no variables: {configuration}");
     variables["AWS_ENDPOINT_URL"] = json!(endpoint);

@@ -71,7 +71,10 @@ impl Binaries {
         for (name, _) in FUNCTIONS {
             command.args(["--package", name]);
         }
-        ensure!(command.status().context("cannot start cargo")?.success(), "cargo cannot build the functions");
+        ensure!(
+            command.status().context("cannot start cargo")?.success(),
+            "cargo cannot build the functions"
+        );
         let binaries = FUNCTIONS.map(|(name, _)| (name, target.join("debug").join(name))).into();
         Ok(Self { binaries, folder: folder(purpose)? })
     }
@@ -93,12 +96,14 @@ impl Binaries {
 
     fn kept(build: &Path, folder: PathBuf) -> Result<Self> {
         let mut binaries = BTreeMap::new();
+        let bin = folder.join("bin");
+        fs::create_dir_all(&bin)?;
         for (name, logical_id) in FUNCTIONS {
             let built = build.join(logical_id).join("bootstrap");
             if !built.exists() {
                 bail!("there is no {}", built.display());
             }
-            let kept = folder.join(name);
+            let kept = bin.join(name);
             fs::hard_link(&built, &kept).or_else(|_| fs::copy(&built, &kept).map(drop))?;
             binaries.insert(name, kept);
         }
@@ -114,7 +119,8 @@ pub fn cargo() -> Command {
 }
 
 fn sam() -> PathBuf {
-    let environment = std::env::var_os("SYNC_SAM_VENV").map_or_else(|| root().join(".venv/sam"), PathBuf::from);
+    let environment =
+        std::env::var_os("SYNC_SAM_VENV").map_or_else(|| root().join(".venv/sam"), PathBuf::from);
     environment.join("bin/sam")
 }
 

@@ -11,6 +11,7 @@ pub(crate) enum Unit {
     Nanoseconds,
     Milliseconds,
     Megabytes,
+    PerSecond,
     Count,
 }
 
@@ -20,6 +21,7 @@ impl Unit {
             Self::Nanoseconds => "ns",
             Self::Milliseconds => "ms",
             Self::Megabytes => "MB",
+            Self::PerSecond => "1/s",
             Self::Count => "count",
         }
     }
@@ -42,9 +44,35 @@ impl Figure {
 #[derive(Debug, Default)]
 pub(crate) struct Figures(BTreeMap<String, Figure>);
 
-/// Families of names that are at most something, or whose ratio is; as `docs/PERFORMANCE.md` has them.
-const BUDGETS: [(&str, f64); 5] =
-    [("start.", 10.0), ("memory.", 16.0), ("binary.", 10.0), ("kms_calls", 1.0), ("transform", 0.75)];
+/// What a figure, or its ratio where it has a floor, must be.
+#[derive(Debug, Clone, Copy)]
+enum Budget {
+    AtMost(f64),
+    AtLeast(f64),
+}
+
+impl Budget {
+    /// As `docs/PERFORMANCE.md` has them.
+    fn of(name: &str) -> Option<Self> {
+        let family = name.split('.').next().unwrap_or(name);
+        match family {
+            "start" | "binary" => Some(Self::AtMost(10.0)),
+            "memory" => Some(Self::AtMost(16.0)),
+            "kms_calls" => Some(Self::AtMost(1.0)),
+            "transform" => Some(Self::AtMost(0.75)),
+            "deliver" | "deliver_10ms" => Some(Self::AtLeast(0.7)),
+            _ => None,
+        }
+    }
+
+    fn verdict(self, value: f64) -> String {
+        let (sign, bound, holds) = match self {
+            Self::AtMost(bound) => ('≤', bound, value <= bound),
+            Self::AtLeast(bound) => ('≥', bound, value >= bound),
+        };
+        format!("{sign} {bound} {}", if holds { "holds" } else { "does not hold" })
+    }
+}
 
 impl Figures {
     /// Adds a figure.
@@ -72,7 +100,9 @@ impl Figures {
             .iter()
             .map(|(name, figure)| {
                 let mut value = json!({ "value": rounded(figure.value), "unit": figure.unit.name() });
-                if let (Some(floor), Some(ratio), Some(value)) = (figure.floor, figure.ratio(), value.as_object_mut()) {
+                if let (Some(floor), Some(ratio), Some(value)) =
+                    (figure.floor, figure.ratio(), value.as_object_mut())
+                {
                     value.insert("floor".to_owned(), rounded(floor).into());
                     value.insert("ratio".to_owned(), rounded(ratio).into());
                 }
@@ -88,14 +118,15 @@ impl fmt::Display for Figures {
         writeln!(f, "{:<44} {:>10} {:<6} {:>8} {:>6}  budget", "figure", "value", "unit", "floor", "ratio")?;
         for (name, figure) in &self.0 {
             let decimals = if matches!(figure.unit, Unit::Milliseconds | Unit::Megabytes) { 2 } else { 0 };
-            let value = if name == "kms_calls" { format!("{:.1}", figure.value) } else { format!("{:.decimals$}", figure.value) };
+            let value = if name == "kms_calls" {
+                format!("{:.1}", figure.value)
+            } else {
+                format!("{:.decimals$}", figure.value)
+            };
             let floor = figure.floor.map(|floor| format!("{floor:.0}")).unwrap_or_default();
             let ratio = figure.ratio().map(|ratio| format!("{ratio:.2}")).unwrap_or_default();
-            let budget = BUDGETS.iter().find(|(family, _)| name == family || (family.ends_with('.') && name.starts_with(family)));
-            let verdict = budget.map(|(_, most)| {
-                let held = figure.ratio().unwrap_or(figure.value) <= *most;
-                format!("≤ {most} {}", if held { "holds" } else { "does not hold" })
-            });
+            let verdict =
+                Budget::of(name).map(|budget| budget.verdict(figure.ratio().unwrap_or(figure.value)));
             let line = format!(
                 "{name:<44} {value:>10} {:<6} {floor:>8} {ratio:>6}  {}",
                 figure.unit.name(),

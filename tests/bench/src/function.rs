@@ -72,7 +72,10 @@ impl Function {
     pub fn memory(&self) -> Result<Memory> {
         let status = fs::read_to_string(self.proc().join("status"))?;
         let bytes = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("no {name}"))?;
+            let line = status
+                .lines()
+                .find_map(|line| line.strip_prefix(name))
+                .with_context(|| format!("no {name}"))?;
             let kibibytes = line.trim().trim_end_matches("kB").trim().parse::<u64>()?;
             anyhow::Ok(kibibytes * 1024)
         };
@@ -84,7 +87,8 @@ impl Function {
         let mut nanoseconds = 0;
         for task in fs::read_dir(self.proc().join("task"))? {
             let text = fs::read_to_string(task?.path().join("schedstat")).unwrap_or_default();
-            nanoseconds += text.split(' ').next().and_then(|field| field.parse::<u64>().ok()).unwrap_or_default();
+            nanoseconds +=
+                text.split(' ').next().and_then(|field| field.parse::<u64>().ok()).unwrap_or_default();
         }
         Ok(Duration::from_nanos(nanoseconds))
     }

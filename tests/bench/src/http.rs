@@ -90,7 +90,8 @@ fn serve(stream: &TcpStream, handler: &(dyn Fn(&Request) -> Response + Send + Sy
     let mut reader = BufReader::with_capacity(1 << 16, stream);
     while let Some(request) = read(&mut reader)? {
         let response = handler(&request);
-        let mut out = format!("HTTP/1.1 {} x\r\ncontent-length: {}\r\n", response.status, response.body.len());
+        let mut out =
+            format!("HTTP/1.1 {} x\r\ncontent-length: {}\r\n", response.status, response.body.len());
         for (name, value) in &response.headers {
             out.push_str(&format!("{name}: {value}\r\n"));
         }

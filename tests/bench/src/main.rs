@@ -19,12 +19,18 @@ use crate::figures::{Figures, Unit};
 
 /// Starts of each function; the median counts.
 const STARTS: usize = 20;
+/// Turns of `deliver` and its floor; the fastest of each counts.
+const DELIVERIES: usize = 3;
 /// Invocations of each function for memory and warm time.
 const INVOCATIONS: u64 = 1_000;
 /// Changes per invocation of them.
 const EACH: u64 = 10;
 
 fn main() -> Result<()> {
+    ensure!(
+        std::env::var_os("SAM_BUILD_MODE").is_none(),
+        "SAM_BUILD_MODE is set: figures of unoptimised binaries say nothing"
+    );
     let mut figures = Figures::default();
     say("building")?;
     let programs = programs::Programs::build()?;
@@ -32,6 +38,8 @@ fn main() -> Result<()> {
 
     say("transform against its floor")?;
     transform(&programs, &mut figures)?;
+    say("deliver against its floor")?;
+    deliver(&programs, &binaries, &mut figures)?;
     say("starts")?;
     starts(&binaries, &mut figures)?;
     say("requests of 1,000 changes")?;
@@ -58,6 +66,22 @@ fn transform(programs: &programs::Programs, figures: &mut Figures) -> Result<()>
     Ok(())
 }
 
+/// Records per second, with a target that answers at once (nothing hides our own work) and with one that takes its time.
+fn deliver(programs: &programs::Programs, binaries: &Binaries, figures: &mut Figures) -> Result<()> {
+    for (name, delay) in [("deliver", Duration::ZERO), ("deliver_10ms", Duration::from_millis(10))] {
+        let (mut ours, mut floor) = (Duration::MAX, Duration::MAX);
+        for _ in 0..DELIVERIES {
+            let world = World::with_slow_target(binaries, name, false, delay)?;
+            floor = floor.min(programs.send(&world.outside)?);
+            let stages = pipeline::run(&world, 10, 100)?;
+            ours = stages.last().map(Stage::median).unwrap_or_default().min(ours);
+        }
+        let rate = |batch: Duration| f64::from(10) / batch.as_secs_f64();
+        figures.against(name, rate(ours), rate(floor), Unit::PerSecond);
+    }
+    Ok(())
+}
+
 fn starts(binaries: &Binaries, figures: &mut Figures) -> Result<()> {
     let world = World::new(binaries, "starts", true)?;
     for (name, _) in FUNCTIONS {
@@ -79,7 +103,7 @@ fn starts(binaries: &Binaries, figures: &mut Figures) -> Result<()> {
 
 fn requests(binaries: &Binaries, figures: &mut Figures) -> Result<()> {
     for (prefix, enriched) in [("requests", false), ("requests_enriched", true)] {
-        let stages = pipeline::run(binaries, prefix, 10, 100, enriched)?;
+        let stages = pipeline::run(&World::new(binaries, prefix, enriched)?, 10, 100)?;
         for ((service, action), count) in pipeline::requests(&stages) {
             figures.count(&format!("{prefix}.{service}.{action}"), count);
             figures.count(&format!("{prefix}.{service}"), count);
@@ -89,12 +113,15 @@ fn requests(binaries: &Binaries, figures: &mut Figures) -> Result<()> {
 }
 
 fn invocations(binaries: &Binaries, figures: &mut Figures) -> Result<()> {
-    let published = pipeline::run(binaries, "invocations", INVOCATIONS, EACH, false)?;
-    let enriched = pipeline::run(binaries, "invocations-enriched", INVOCATIONS, EACH, true)?;
+    let published = pipeline::run(&World::new(binaries, "invocations", false)?, INVOCATIONS, EACH)?;
+    let enriched = pipeline::run(&World::new(binaries, "invocations-enriched", true)?, INVOCATIONS, EACH)?;
     let world = World::new(binaries, "tickets", false)?;
-    let tickets = Stage::run(&world, "ticket", (0..INVOCATIONS).map(workload::failure), |answer| {
-        !matches!(answer, Value::Object(answer) if answer.contains_key("errorType"))
-    })?;
+    let tickets = Stage::run(
+        &world,
+        "ticket",
+        (0..INVOCATIONS).map(workload::failure),
+        |answer| !matches!(answer, Value::Object(answer) if answer.contains_key("errorType")),
+    )?;
     ensure!(tickets.took.len() == 1_000, "a ticket is missing");
 
     let enrich = enriched.iter().filter(|stage| stage.name == "enrich");
@@ -113,7 +140,8 @@ fn invocations(binaries: &Binaries, figures: &mut Figures) -> Result<()> {
         figures.add(&format!("memory_own.{name}"), megabytes(stage.memory.own), Unit::Megabytes);
     }
 
-    let kms = pipeline::requests(&published).iter().filter(|((service, _), _)| service == "kms").map(|(_, count)| count).sum::<u64>();
+    let requests = pipeline::requests(&published);
+    let kms = requests.iter().filter(|((service, _), _)| service == "kms").map(|(_, count)| count).sum();
     figures.add("kms_calls", per_thousand(kms, INVOCATIONS * EACH), Unit::Count);
     Ok(())
 }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
@@ -17,8 +18,8 @@ pub struct Outside {
 }
 
 impl Outside {
-    /// Starts it on a free port.
-    pub fn start() -> Result<Self> {
+    /// Starts it on a free port; the target takes `delay` for each record.
+    pub fn start(delay: Duration) -> Result<Self> {
         let (delivered, asked) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
         let (deliveries, questions) = (Arc::clone(&delivered), Arc::clone(&asked));
         let server = Server::start(move |request: &Request| {
@@ -27,6 +28,7 @@ impl Outside {
                 Response::new(200, "application/json", r#"{"segment":"champions"}"#)
             } else {
                 deliveries.fetch_add(1, Ordering::Relaxed);
+                wait(delay);
                 Response::new(200, "application/json", "{}")
             }
         })?;
@@ -46,5 +48,12 @@ impl Outside {
     /// How many questions the service got.
     pub fn asked(&self) -> u64 {
         self.asked.load(Ordering::Relaxed)
+    }
+}
+
+fn wait(delay: Duration) {
+    let until = Instant::now() + delay;
+    while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+        std::thread::park_timeout(left);
     }
 }

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::artifacts::Binaries;
 use crate::function::{Function, Memory};
 use crate::stub::{Counts, Entry};
 use crate::workload;
@@ -43,7 +42,8 @@ impl Stage {
         let mut after_first = Duration::ZERO;
         for event in events {
             let invocation = function.invoke(event?).with_context(|| name.to_owned())?;
-            let answer = serde_json::from_str(&invocation.answer).with_context(|| format!("{name} answers no JSON"))?;
+            let answer = serde_json::from_str(&invocation.answer)
+                .with_context(|| format!("{name} answers no JSON"))?;
             ensure!(check(&answer), "{name} answered {answer}");
             took.push(invocation.took);
             if took.len() == 1 {
@@ -90,32 +90,37 @@ pub fn median(durations: &[Duration]) -> Duration {
     sorted.get(sorted.len() / 2).copied().unwrap_or_default()
 }
 
-/// Sends `requests` pushes of `each` changes all the way to the target. Every change must arrive.
-pub fn run(binaries: &Binaries, name: &str, requests: u64, each: u64, enriched: bool) -> Result<Vec<Stage>> {
-    let world = World::new(binaries, name, enriched)?;
+/// Sends `requests` pushes of `each` changes all the way to the target of a new world. Every change must arrive.
+pub fn run(world: &World, requests: u64, each: u64) -> Result<Vec<Stage>> {
     let changes = requests * each;
+    let before = world.outside.delivered();
     let all = usize::try_from(changes)?;
     let mut stages = Vec::new();
 
     let pushes = (0..requests).map(|number| workload::push(1 + number * each, each));
-    stages.push(Stage::run(&world, "capture-push", pushes, |answer| {
+    stages.push(Stage::run(world, "capture-push", pushes, |answer| {
         answer.get("statusCode").and_then(Value::as_u64) == Some(202)
     })?);
     let captured = world.stub.take_sent(CHANGES);
     ensure!(captured.len() == all, "{} of {all} changes were captured", captured.len());
 
-    stages.push(Stage::run_batches(&world, "transform", "changes", &captured)?);
+    stages.push(Stage::run_batches(world, "transform", "changes", &captured)?);
     let waiting = world.stub.take_sent(ENRICHMENT);
-    if enriched {
+    if world.enriched {
         ensure!(waiting.len() == all, "{} of {all} records wait for enrichment", waiting.len());
-        stages.push(Stage::run_batches(&world, "enrich", "enrichment", &waiting)?);
-        ensure!(world.outside.asked() == changes, "{} of {all} records were looked up", world.outside.asked());
+        stages.push(Stage::run_batches(world, "enrich", "enrichment", &waiting)?);
+        ensure!(
+            world.outside.asked() == changes,
+            "{} of {all} records were looked up",
+            world.outside.asked()
+        );
     }
     let published = world.stub.take_published();
     ensure!(published.len() == all, "{} of {all} events were published", published.len());
 
-    stages.push(Stage::run_batches(&world, "deliver", "loyalty", &published)?);
-    ensure!(world.outside.delivered() == changes, "{} of {all} events arrived", world.outside.delivered());
+    stages.push(Stage::run_batches(world, "deliver", "loyalty", &published)?);
+    let arrived = world.outside.delivered() - before;
+    ensure!(arrived == changes, "{arrived} of {all} events arrived");
     ensure!(world.stub.failures().is_empty(), "failures were reported: {:?}", world.stub.failures());
     Ok(stages)
 }

@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use sync_bench::artifacts::cargo;
+use sync_bench::outside::Outside;
 
 /// How often they take turns: who is disturbed in one turn is not in another.
 const TURNS: usize = 6;
@@ -12,6 +14,7 @@ const TURNS: usize = 6;
 /// Where the programs are.
 pub(crate) struct Programs {
     transform: PathBuf,
+    send: PathBuf,
     floor: PathBuf,
 }
 
@@ -33,18 +36,33 @@ impl Programs {
         let target = release.parent().context("a release is in a target folder")?;
         let mut transform = cargo();
         transform
-            .args(["build", "--quiet", "--release", "--package", "sync-bench", "--bin", "transform_loop"])
+            .args(["build", "--quiet", "--release", "--package", "sync-bench"])
+            .args(["--bin", "transform_loop", "--bin", "send_loop"])
             .arg("--target-dir")
             .arg(target);
         run(&mut transform)?;
         let floors = target.join("floor");
         let mut floor = cargo();
         floor
-            .args(["build", "--quiet", "--release", "--locked", "--manifest-path", "tests/bench/floor/Cargo.toml"])
+            .args([
+                "build",
+                "--quiet",
+                "--release",
+                "--locked",
+                "--manifest-path",
+                "tests/bench/floor/Cargo.toml",
+            ])
             .arg("--target-dir")
             .arg(&floors);
         run(&mut floor)?;
-        Ok(Self { transform: release.join("transform_loop"), floor: floors.join("release/parse-and-write") })
+        let (transform, send) = (release.join("transform_loop"), release.join("send_loop"));
+        Ok(Self { transform, send, floor: floors.join("release/parse-and-write") })
+    }
+
+    /// The floor of `deliver`: the median time of a batch of ten.
+    pub(crate) fn send(&self, outside: &Outside) -> Result<Duration> {
+        let url = format!("http://{}/hooks", outside.address());
+        Ok(Duration::from_secs_f64(nanoseconds(&self.send, &[&url])? / 1e9))
     }
 
     /// Measures in turns.
@@ -58,7 +76,8 @@ impl Programs {
         for _ in 0..TURNS {
             least.floor_of_message = least.floor_of_message.min(nanoseconds(&self.floor, &[&message])?);
             least.transform = least.transform.min(nanoseconds(&self.transform, &[])?);
-            least.floor_of_record = least.floor_of_record.min(nanoseconds(&self.floor, &[sync_bench::RECORD])?);
+            least.floor_of_record =
+                least.floor_of_record.min(nanoseconds(&self.floor, &[sync_bench::RECORD])?);
         }
         Ok(least)
     }

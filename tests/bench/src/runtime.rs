@@ -72,7 +72,10 @@ impl Shared {
         response.headers.extend([
             ("lambda-runtime-aws-request-id", format!("00000000-0000-4000-8000-{number:012}")),
             ("lambda-runtime-deadline-ms", deadline.as_millis().to_string()),
-            ("lambda-runtime-invoked-function-arn", "arn:aws:lambda:eu-central-1:123456789012:function:bench".to_owned()),
+            (
+                "lambda-runtime-invoked-function-arn",
+                "arn:aws:lambda:eu-central-1:123456789012:function:bench".to_owned(),
+            ),
             ("lambda-runtime-trace-id", "Root=1-6924bf4b-0af7651916cd43dd8448eb21;Sampled=0".to_owned()),
         ]);
         response
@@ -129,7 +132,8 @@ impl RuntimeApi {
     pub fn invoke(&self, event: String) -> Result<Invocation> {
         self.shared.lock().event = Some(event);
         self.shared.changed.notify_all();
-        let (answered, answer) = self.shared.wait(|state| state.answer.take()).context("the function does not answer")?;
+        let (answered, answer) =
+            self.shared.wait(|state| state.answer.take()).context("the function does not answer")?;
         let handed_out = self.shared.lock().handed_out.take().context("the function answered to nothing")?;
         match answer {
             Ok(answer) => Ok(Invocation { answer, took: answered.saturating_duration_since(handed_out) }),

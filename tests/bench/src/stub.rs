@@ -52,7 +52,8 @@ pub struct Stub {
 impl Stub {
     /// Starts it on a free port; `secrets` are name and text.
     pub fn start(secrets: impl IntoIterator<Item = (String, String)>) -> Result<Self> {
-        let state = Arc::new(Mutex::new(State { secrets: secrets.into_iter().collect(), ..State::default() }));
+        let state =
+            Arc::new(Mutex::new(State { secrets: secrets.into_iter().collect(), ..State::default() }));
         let shared = Arc::clone(&state);
         let server = Server::start(move |request: &Request| lock(&shared).answer(request))?;
         Ok(Self { state, server })
@@ -131,7 +132,8 @@ impl State {
         match (service, action) {
             ("sqs", "SendMessageBatch") => Ok(self.send(input)),
             ("sqs", "ChangeMessageVisibilityBatch") => {
-                let taken: Vec<_> = list(input, "Entries").iter().map(|entry| json!({ "Id": text(entry, "Id") })).collect();
+                let taken: Vec<_> =
+                    list(input, "Entries").iter().map(|entry| json!({ "Id": text(entry, "Id") })).collect();
                 Ok(json!({ "Successful": taken, "Failed": [] }))
             }
             ("dynamodb", action) => self.tables.answer(action, input),
@@ -146,7 +148,8 @@ impl State {
                 Ok(json!({ "KeyId": text(input, "KeyId"), "Plaintext": plain, "CiphertextBlob": wrapped }))
             }
             ("kms", "Decrypt") => {
-                let plain = self.data_keys.get(text(input, "CiphertextBlob")).ok_or("InvalidCiphertextException")?;
+                let plain =
+                    self.data_keys.get(text(input, "CiphertextBlob")).ok_or("InvalidCiphertextException")?;
                 Ok(json!({ "KeyId": text(input, "KeyId"), "Plaintext": plain }))
             }
             ("secretsmanager", "GetSecretValue") => {
@@ -157,7 +160,8 @@ impl State {
             ("events", "PutEvents") => {
                 let entries = list(input, "Entries");
                 self.failures.extend(entries.iter().cloned());
-                let taken: Vec<_> = entries.iter().map(|_| json!({ "EventId": self.number().to_string() })).collect();
+                let taken: Vec<_> =
+                    entries.iter().map(|_| json!({ "EventId": self.number().to_string() })).collect();
                 Ok(json!({ "FailedEntryCount": 0, "Entries": taken }))
             }
             _ => Err("UnknownOperationException"),
@@ -211,14 +215,25 @@ impl State {
                         dedup: value("MessageDeduplicationId"),
                         attributes: (1..).map_while(attribute).collect(),
                     });
-                    taken.push_str(&format!("<member><Id>{id}</Id><MessageId>{}</MessageId></member>", self.number()));
+                    taken.push_str(&format!(
+                        "<member><Id>{id}</Id><MessageId>{}</MessageId></member>",
+                        self.number()
+                    ));
                 }
                 format!("<Failed/><Successful>{taken}</Successful>")
             }
-            _ => return Response::new(400, "text/xml", "<ErrorResponse><Error><Code>InvalidAction</Code></Error></ErrorResponse>"),
+            _ => {
+                return Response::new(
+                    400,
+                    "text/xml",
+                    "<ErrorResponse><Error><Code>InvalidAction</Code></Error></ErrorResponse>",
+                );
+            }
         };
         let space = "http://sns.amazonaws.com/doc/2010-03-31/";
-        let body = format!("<{action}Response xmlns=\"{space}\"><{action}Result>{result}</{action}Result><ResponseMetadata><RequestId>0</RequestId></ResponseMetadata></{action}Response>");
+        let body = format!(
+            "<{action}Response xmlns=\"{space}\"><{action}Result>{result}</{action}Result><ResponseMetadata><RequestId>0</RequestId></ResponseMetadata></{action}Response>"
+        );
         Response::new(200, "text/xml", body)
     }
 }
@@ -262,7 +277,8 @@ fn decoded(text: &[u8]) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.iter();
     while let Some(byte) = rest.next() {
-        let digit = |byte: Option<&u8>| byte.and_then(|byte| char::from(*byte).to_digit(16)).unwrap_or_default();
+        let digit =
+            |byte: Option<&u8>| byte.and_then(|byte| char::from(*byte).to_digit(16)).unwrap_or_default();
         bytes.push(match byte {
             b'+' => b' ',
             b'%' => {

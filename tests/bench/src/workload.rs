@@ -19,7 +19,8 @@ pub fn push(first: u64, count: u64) -> Result<String> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
     let hour_ago = u64::try_from(now.as_micros())? - 3_600_000_000;
     let change = |number: u64| {
-        let record = RECORD.replacen("4711", &number.to_string(), 1).replacen("erika", &format!("erika.{number}"), 1);
+        let record =
+            RECORD.replacen("4711", &number.to_string(), 1).replacen("erika", &format!("erika.{number}"), 1);
         let version = hour_ago + number;
         format!(
             r#"{{"model":"customer","operation":"create","key":{{"customer_id":{number}}},"version":{version},"occurred_at":"2024-11-24T20:19:23Z","before":null,"after":{record}}}"#

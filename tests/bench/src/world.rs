@@ -30,6 +30,8 @@ pub struct World {
     pub stub: Stub,
     /// The target and the service that is asked.
     pub outside: Outside,
+    /// Whether every customer is looked up.
+    pub enriched: bool,
     binaries: Binaries,
     folder: PathBuf,
 }
@@ -37,9 +39,19 @@ pub struct World {
 impl World {
     /// Makes a world with one source, one model and one target; with `enriched`, every customer is looked up.
     pub fn new(binaries: &Binaries, name: &str, enriched: bool) -> Result<Self> {
+        Self::with_slow_target(binaries, name, enriched, Duration::ZERO)
+    }
+
+    /// The same with a target that takes `delay` for each record.
+    pub fn with_slow_target(
+        binaries: &Binaries,
+        name: &str,
+        enriched: bool,
+        delay: Duration,
+    ) -> Result<Self> {
         let secret = |name: &str| (name.to_owned(), SECRET.to_owned());
         let stub = Stub::start([secret("datasync/source/crm"), secret("datasync/target/loyalty")])?;
-        let outside = Outside::start()?;
+        let outside = Outside::start(delay)?;
         let folder = binaries.folder().join(name);
         if folder.exists() {
             fs::remove_dir_all(&folder)?;
@@ -68,7 +80,7 @@ endpoint: {{ url: \"http://{at}/hooks\", auth: {{ standard_webhooks: datasync/ta
             fs::create_dir_all(path.parent().context("a file is in a folder")?)?;
             fs::write(path, text)?;
         }
-        Ok(Self { stub, outside, binaries: binaries.clone(), folder })
+        Ok(Self { stub, outside, enriched, binaries: binaries.clone(), folder })
     }
 
     /// How to start a function in this world.
@@ -78,7 +90,11 @@ endpoint: {{ url: \"http://{at}/hooks\", auth: {{ standard_webhooks: datasync/ta
         let (timeout, own): (u64, Vec<(&str, String)>) = match name {
             "capture-push" => (
                 15,
-                vec![("CHANGES_QUEUE_URL", text(CHANGES)), ("RECEIPT_TABLE", text("receipts")), ("ID_KEY_ARN", key("id"))],
+                vec![
+                    ("CHANGES_QUEUE_URL", text(CHANGES)),
+                    ("RECEIPT_TABLE", text("receipts")),
+                    ("ID_KEY_ARN", key("id")),
+                ],
             ),
             "transform" | "enrich" => (
                 30,
@@ -99,7 +115,10 @@ endpoint: {{ url: \"http://{at}/hooks\", auth: {{ standard_webhooks: datasync/ta
                 60,
                 vec![
                     ("TARGET", text("loyalty")),
-                    ("QUEUE_URL", text("https://sqs.eu-central-1.amazonaws.com/123456789012/datasync-loyalty.fifo")),
+                    (
+                        "QUEUE_URL",
+                        text("https://sqs.eu-central-1.amazonaws.com/123456789012/datasync-loyalty.fifo"),
+                    ),
                     ("DEAD_LETTER_QUEUE_URL", text(DEAD_LETTERS)),
                     ("FAILURE_BUS", text("failures")),
                     ("LEDGER_TABLE", text("ledger")),
@@ -135,7 +154,11 @@ endpoint: {{ url: \"http://{at}/hooks\", auth: {{ standard_webhooks: datasync/ta
         Ok(Launch {
             name,
             binary: self.binaries.of(name)?.to_owned(),
-            environment: shared.into_iter().chain(own).map(|(name, value)| (name.to_owned(), value)).collect(),
+            environment: shared
+                .into_iter()
+                .chain(own)
+                .map(|(name, value)| (name.to_owned(), value))
+                .collect(),
             timeout: Duration::from_secs(timeout),
             log: self.folder.join(format!("{name}.log")),
         })

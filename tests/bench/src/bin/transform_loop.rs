@@ -27,7 +27,8 @@ fn main() -> anyhow::Result<()> {
     let config = SyncConfig::parse(&[ConfigFile::new("models/customer.yaml", sync_bench::MODEL)])
         .map_err(|errors| anyhow!("{errors:?}"))?;
     let model = config.models().next().context("one model")?;
-    let policy = CompiledPolicy::compile(model, "0123456789abcdef").map_err(|errors| anyhow!("{errors:?}"))?;
+    let policy =
+        CompiledPolicy::compile(model, "0123456789abcdef").map_err(|errors| anyhow!("{errors:?}"))?;
     let mut keys = PolicyKeys::new(&policy, &TokenHasher::new(KeyBytes::new([1; 32])));
     let mut nonces = Counter(0);
     let source: sync_domain::id::SourceId = "crm".parse()?;

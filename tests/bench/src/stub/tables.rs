@@ -31,8 +31,12 @@ impl Tables {
             }
             "BatchGetItem" => {
                 let mut responses = Map::new();
-                for (table, wanted) in input.get("RequestItems").and_then(Value::as_object).into_iter().flatten() {
-                    let rows = list(wanted, "Keys").iter().filter_map(|wanted| self.0.get(&(table.clone(), key(wanted))));
+                for (table, wanted) in
+                    input.get("RequestItems").and_then(Value::as_object).into_iter().flatten()
+                {
+                    let rows = list(wanted, "Keys")
+                        .iter()
+                        .filter_map(|wanted| self.0.get(&(table.clone(), key(wanted))));
                     responses.insert(table.clone(), rows.cloned().collect());
                 }
                 Ok(json!({ "Responses": responses, "UnprocessedKeys": {} }))
@@ -42,7 +46,8 @@ impl Tables {
                 let row = (table.to_owned(), key(input.get("Key").unwrap_or(&Value::Null)));
                 let expression = text(input, "UpdateExpression").strip_prefix("SET ").unwrap_or_default();
                 let (name, value) = expression.split_once(" = ").ok_or("ValidationException")?;
-                let name = text(input.get("ExpressionAttributeNames").unwrap_or(&Value::Null), name).to_owned();
+                let name =
+                    text(input.get("ExpressionAttributeNames").unwrap_or(&Value::Null), name).to_owned();
                 let value = input.get("ExpressionAttributeValues").and_then(|values| values.get(value));
                 let item = self.0.get_mut(&row).and_then(Value::as_object_mut).ok_or(CONDITION_FAILED)?;
                 item.insert(name, value.cloned().ok_or("ValidationException")?);
@@ -70,7 +75,9 @@ fn holds(row: Option<&Value>, input: &Value) -> bool {
     let Some((name, value)) = comparison.split_once(" <= ") else { return false };
     let name = text(input.get("ExpressionAttributeNames").unwrap_or(&Value::Null), name);
     let left = row.get(name).and_then(Value::as_object).and_then(|value| value.iter().next());
-    let right = input.get("ExpressionAttributeValues").and_then(|values| values.get(value)?.as_object()?.iter().next());
+    let right = input
+        .get("ExpressionAttributeValues")
+        .and_then(|values| values.get(value)?.as_object()?.iter().next());
     match (left, right) {
         (Some((left_type, left)), Some((right_type, right))) if left_type == right_type => {
             let (left, right) = (left.as_str().unwrap_or_default(), right.as_str().unwrap_or_default());
@@ -115,10 +122,12 @@ mod tests {
     fn what_was_put_is_read() {
         let mut tables = Tables::default();
         put(&mut tables, "5", None).unwrap();
-        let wanted = json!({ "RequestItems": { "t": { "Keys": [{ "pk": { "S": "k" } }, { "pk": { "S": "x" } }] } } });
+        let wanted =
+            json!({ "RequestItems": { "t": { "Keys": [{ "pk": { "S": "k" } }, { "pk": { "S": "x" } }] } } });
         let read = tables.answer("BatchGetItem", &wanted).unwrap();
         assert_eq!(read["Responses"]["t"].as_array().unwrap().len(), 1);
-        let one = tables.answer("GetItem", &json!({ "TableName": "t", "Key": { "pk": { "S": "x" } } })).unwrap();
+        let one =
+            tables.answer("GetItem", &json!({ "TableName": "t", "Key": { "pk": { "S": "x" } } })).unwrap();
         assert_eq!(one, json!({}));
     }
 }
