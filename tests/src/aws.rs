@@ -86,7 +86,14 @@ impl Aws {
     }
 
     /// A call, signed with Signature Version 4; paths need no escaping and have no query.
-    async fn call(&self, service: &'static str, method: &str, path: &str, headers: &[(&str, &str)], body: String) -> Result<Answer> {
+    async fn call(
+        &self,
+        service: &'static str,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: String,
+    ) -> Result<Answer> {
         let now = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
         let day = now.get(..8).unwrap_or_default();
         let host = self.endpoint.trim_start_matches("http://");
@@ -104,10 +111,10 @@ impl Aws {
         }
         let credential = format!("{}/{scope}", self.credentials.access_key);
         let signature = hex(&mac(&key, text.as_bytes())?);
-        let mut request = Request::builder()
-            .method(method)
-            .uri(format!("{}{path}", self.endpoint))
-            .header("authorization", format!("AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders={names}, Signature={signature}"));
+        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.endpoint)).header(
+            "authorization",
+            format!("AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders={names}, Signature={signature}"),
+        );
         // The client itself names the host.
         for (name, value) in signed.iter().skip(1).chain(headers) {
             request = request.header(*name, *value);
@@ -127,8 +134,16 @@ impl Aws {
     }
 
     /// A call of a service that speaks JSON: `prefix` is the service's name in `X-Amz-Target`.
-    async fn json(&self, service: &'static str, version: &str, prefix: &str, action: &str, body: &Value) -> Result<Value> {
-        let (content_type, target) = (format!("application/x-amz-json-{version}"), format!("{prefix}.{action}"));
+    async fn json(
+        &self,
+        service: &'static str,
+        version: &str,
+        prefix: &str,
+        action: &str,
+        body: &Value,
+    ) -> Result<Value> {
+        let (content_type, target) =
+            (format!("application/x-amz-json-{version}"), format!("{prefix}.{action}"));
         let headers = [("content-type", content_type.as_str()), ("x-amz-target", target.as_str())];
         let answer = self.call(service, "POST", "/", &headers, body.to_string()).await?;
         if answer.body.is_empty() { Ok(Value::Null) } else { answer.json() }
@@ -276,7 +291,9 @@ pub fn xml_texts(xml: &str, element: &str) -> Vec<String> {
     let mut rest = xml;
     while let Some((_, behind)) = rest.split_once(&open) {
         let Some((text, behind)) = behind.split_once(&close) else { break };
-        texts.push(text.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"").replace("&amp;", "&"));
+        texts.push(
+            text.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"").replace("&amp;", "&"),
+        );
         rest = behind;
     }
     texts

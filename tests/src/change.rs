@@ -80,7 +80,9 @@ impl Change {
     /// The version as targets see it; none where the order of arrival makes it.
     pub fn version(&self) -> Option<String> {
         match self.counter {
-            Counter::Number(number) | Counter::Quoted(number) | Counter::Time(number) => Some(format!("00000000-{number:040}")),
+            Counter::Number(number) | Counter::Quoted(number) | Counter::Time(number) => {
+                Some(format!("00000000-{number:040}"))
+            }
             Counter::Arrival | Counter::Broken(_) => None,
         }
     }
@@ -91,7 +93,13 @@ impl Change {
             "create" => "created",
             "update" => "updated",
             "delete" => "deleted",
-            other => if other == "snapshot" { "snapshot" } else { "" },
+            other => {
+                if other == "snapshot" {
+                    "snapshot"
+                } else {
+                    ""
+                }
+            }
         }
     }
 
@@ -112,7 +120,8 @@ pub struct RecordName {
 
 /// Microseconds since 1970 as RFC 3339, no digit lost.
 pub fn time(microseconds: u64) -> Result<String> {
-    let time = jiff::Timestamp::from_microsecond(i64::try_from(microseconds)?).context("the time is out of bounds")?;
+    let time = jiff::Timestamp::from_microsecond(i64::try_from(microseconds)?)
+        .context("the time is out of bounds")?;
     Ok(format!("{time:.6}"))
 }
 

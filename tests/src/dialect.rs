@@ -12,12 +12,14 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value, json};
 
 /// Calls whose batch form AWS permits under the single call's name.
-const BATCHED: &[&str] = &["sqs:SendMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sns:Publish"];
+const BATCHED: &[&str] =
+    &["sqs:SendMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sns:Publish"];
 
 /// Rewrites the template in place.
 pub fn translate(template: &Path) -> Result<()> {
     let text = fs::read_to_string(template).context("cannot read the built template")?;
-    let mut document: Value = serde_saphyr::from_str(&text).context("the built template is not plain YAML")?;
+    let mut document: Value =
+        serde_saphyr::from_str(&text).context("the built template is not plain YAML")?;
     let statements = walk(&mut document);
     if statements == 0 {
         bail!("no statement of any policy was found in the built template");
@@ -51,7 +53,8 @@ fn statement(members: &mut Map<String, Value>) -> usize {
         .map(|action| json!(format!("{action}Batch")))
         .collect();
     actions.extend(batches);
-    let all_kms = actions.iter().all(|action| action.as_str().is_some_and(|action| action.starts_with("kms:")));
+    let all_kms =
+        actions.iter().all(|action| action.as_str().is_some_and(|action| action.starts_with("kms:")));
     if all_kms {
         members.remove("Condition");
     }

@@ -133,7 +133,10 @@ impl Want {
         match path.split_once('.') {
             None => drop(members.insert(path.to_owned(), want)),
             Some((first, rest)) => {
-                members.entry(first.to_owned()).or_insert_with(|| Self::Object(BTreeMap::new())).insert(rest, want);
+                members
+                    .entry(first.to_owned())
+                    .or_insert_with(|| Self::Object(BTreeMap::new()))
+                    .insert(rest, want);
             }
         }
     }
@@ -188,7 +191,12 @@ fn build(attributes: &[Attribute], scope: &str, record: &str) -> Result<Want> {
             None | Some("null") => Want::null(),
             Some(list) => {
                 let elements = raw::elements(list)?;
-                Want::List(elements.iter().map(|element| build(&inner, element.get(), record)).collect::<Result<_>>()?)
+                Want::List(
+                    elements
+                        .iter()
+                        .map(|element| build(&inner, element.get(), record))
+                        .collect::<Result<_>>()?,
+                )
             }
         };
         object.insert(array, want);
@@ -314,7 +322,8 @@ fn compare(want: &Want, got: &str, path: &str, place: &Place<'_>, out: &mut Vec<
         },
         Want::Object(wants) => match raw::members(got) {
             Ok(members) => {
-                let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+                let below =
+                    |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
                 for (name, want) in wants {
                     match members.get(name) {
                         Some(member) => compare(want, member.get(), &below(name), place, out),
@@ -390,9 +399,12 @@ mod tests {
 
     #[test]
     fn masks_keep_their_ends_only() {
-        for (text, first, last, masked_text) in
-            [("+49 170 1234567", 0, 4, "****4567"), ("Erika", 1, 0, "E****"), ("abcd", 0, 4, "****"), ("", 0, 2, "****")]
-        {
+        for (text, first, last, masked_text) in [
+            ("+49 170 1234567", 0, 4, "****4567"),
+            ("Erika", 1, 0, "E****"),
+            ("abcd", 0, 4, "****"),
+            ("", 0, 2, "****"),
+        ] {
             assert_eq!(masked(text, first, last), masked_text);
         }
     }

@@ -165,7 +165,8 @@ async fn connection(stream: TokioIo<tokio::net::TcpStream>, handler: Handler) {
 /// An answer to give.
 pub fn answer(status: u16, content_type: &str, body: impl Into<String>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(body.into())));
-    *response.status_mut() = http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
+    *response.status_mut() =
+        http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
     if let Ok(value) = content_type.parse() {
         response.headers_mut().insert(http::header::CONTENT_TYPE, value);
     }

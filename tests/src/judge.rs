@@ -24,7 +24,13 @@ pub async fn judge(rig: &Rig, oracle: &Oracle) -> Result<Vec<String>> {
     Ok(wrong)
 }
 
-fn target(target: &Target, oracle: &TargetOracle, renamed: &[(&str, &str)], opener: &Opener, wrong: &mut Vec<String>) {
+fn target(
+    target: &Target,
+    oracle: &TargetOracle,
+    renamed: &[(&str, &str)],
+    opener: &Opener,
+    wrong: &mut Vec<String>,
+) {
     let name = target.name();
     wrong.extend(target.faults().into_iter().map(|fault| format!("{name}: {fault}")));
     if target.unbelieved() > 0 {
@@ -101,7 +107,9 @@ fn deliveries(
         if got.envelope("time") != sent.occurred_at {
             differ("another time");
         }
-        if got.envelope("source") != format!("/datasync/{}", sent.source) || got.envelope("origin") != sent.source {
+        if got.envelope("source") != format!("/datasync/{}", sent.source)
+            || got.envelope("origin") != sent.source
+        {
             differ("another source");
         }
         if record.model == "customer" && got.envelope("subjectkeyid").len() != 43 {
@@ -115,11 +123,20 @@ fn deliveries(
     }
 }
 
-fn image(name: &str, want: Option<&Want>, got: Option<&str>, values: &Place<'_>, place: &str, wrong: &mut Vec<String>) {
+fn image(
+    name: &str,
+    want: Option<&Want>,
+    got: Option<&str>,
+    values: &Place<'_>,
+    place: &str,
+    wrong: &mut Vec<String>,
+) {
     match (want, got) {
         (None, None) => {}
         (Some(want), Some(got)) => {
-            wrong.extend(differences(want, got, values).into_iter().map(|what| format!("{place}: {name}.{what}")));
+            wrong.extend(
+                differences(want, got, values).into_iter().map(|what| format!("{place}: {name}.{what}")),
+            );
         }
         (Some(_), None) => wrong.push(format!("{place}: no {name}")),
         (None, Some(_)) => wrong.push(format!("{place}: {name} must not be there")),
@@ -134,12 +151,16 @@ fn tickets(items: &[Value], oracle: &Oracle, wrong: &mut Vec<String>) {
         let text = |name: &str| item[name]["S"].as_str().map(str::to_owned);
         let of = |name| text(name).unwrap_or_default();
         counts.entry((of("stage"), of("reason"), of("model"), text("target"))).or_default().0 += 1;
-        if text("message_id").is_none() || text("dead_letter_queue").is_none() || !item["expires_at"]["N"].is_string() {
+        if text("message_id").is_none()
+            || text("dead_letter_queue").is_none()
+            || !item["expires_at"]["N"].is_string()
+        {
             wrong.push(format!("a ticket of {} lacks its message, queue or end", of("stage")));
         }
     }
     for ticket in &oracle.tickets {
-        let kind = (ticket.stage.into(), ticket.code.into(), ticket.model.into(), ticket.target.map(str::to_owned));
+        let kind =
+            (ticket.stage.into(), ticket.code.into(), ticket.model.into(), ticket.target.map(str::to_owned));
         counts.entry(kind).or_default().1 += 1;
     }
     for ((stage, code, model, target), (got, want)) in counts {
@@ -153,7 +174,9 @@ fn tickets(items: &[Value], oracle: &Oracle, wrong: &mut Vec<String>) {
 async fn dead_letters(rig: &Rig, oracle: &Oracle, wrong: &mut Vec<String>) -> Result<()> {
     let mut expected = oracle.dead_letters();
     let held = rig.aws().held().await?;
-    for logical_id in rig.stack.resources().keys().filter(|logical_id| logical_id.ends_with("DeadLetterQueue")) {
+    for logical_id in
+        rig.stack.resources().keys().filter(|logical_id| logical_id.ends_with("DeadLetterQueue"))
+    {
         let name = rig.stack.queue_name(logical_id)?;
         let letters: Vec<_> = held.iter().filter(|held| held.queue == name).collect();
         let want = expected.remove(logical_id.as_str()).unwrap_or_default();

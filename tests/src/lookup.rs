@@ -39,9 +39,12 @@ impl Lookup {
                 }
                 let id = call.uri().path().rsplit('/').next().and_then(|id| id.parse::<u64>().ok());
                 match id {
-                    Some(UNKNOWN_CUSTOMER) => answer(404, "application/json", r#"{"error":"unknown customer"}"#),
+                    Some(UNKNOWN_CUSTOMER) => {
+                        answer(404, "application/json", r#"{"error":"unknown customer"}"#)
+                    }
                     Some(id) => {
-                        let body = json!({ "customer_id": id, "segment": segment(id), "note": "not asked for" });
+                        let body =
+                            json!({ "customer_id": id, "segment": segment(id), "note": "not asked for" });
                         answer(200, "application/json", body.to_string())
                     }
                     None => answer(400, "application/json", r#"{"error":"no customer number"}"#),

@@ -65,7 +65,8 @@ impl Opener {
     /// The JSON value in a sealed value.
     pub fn open(&self, sealed: &str, model: &str, attribute: &str, record_id: &str) -> Result<String> {
         let mut pieces = sealed.split('.');
-        let (Some("dse1"), Some(key_id), Some(payload), None) = (pieces.next(), pieces.next(), pieces.next(), pieces.next())
+        let (Some("dse1"), Some(key_id), Some(payload), None) =
+            (pieces.next(), pieces.next(), pieces.next(), pieces.next())
         else {
             bail!("not a sealed value");
         };
@@ -103,7 +104,8 @@ async fn data_keys(stack: &Stack) -> Result<BTreeMap<String, DataKey>> {
         let model = text("model").context("a wrapped key names no model")?;
         let attribute = text("attribute").context("a wrapped key names no attribute")?;
         let members = item.as_object().context("an item is an object")?;
-        let wrapped = members.values().find_map(|value| value["B"].as_str()).context("a wrapped key holds no bytes")?;
+        let wrapped =
+            members.values().find_map(|value| value["B"].as_str()).context("a wrapped key holds no bytes")?;
         let body = json!({ "CiphertextBlob": wrapped, "EncryptionContext": { "model": model, "attribute": attribute } });
         let answer: Value = aws.kms("Decrypt", &body).await?;
         let plain = STANDARD.decode(answer["Plaintext"].as_str().context("KMS unwrapped nothing")?)?;

@@ -113,7 +113,12 @@ impl Oracle {
                 Ok(())
             }
             Fate::Fails("deliver", code) => {
-                self.tickets.push(Ticket { stage: "deliver", code, model: change.model, target: Some("warehouse") });
+                self.tickets.push(Ticket {
+                    stage: "deliver",
+                    code,
+                    model: change.model,
+                    target: Some("warehouse"),
+                });
                 *self.warehouse.held.entry(Held::Refused).or_default() += 1;
                 Ok(())
             }
@@ -182,11 +187,18 @@ impl TargetOracle {
         Self { name, ledger: BTreeMap::new(), deliveries: BTreeMap::new(), held: BTreeMap::new() }
     }
 
-    fn take(&mut self, change: &Change, before: Option<Want>, after: Option<Want>, tickets: &mut Vec<Ticket>) {
+    fn take(
+        &mut self,
+        change: &Change,
+        before: Option<Want>,
+        after: Option<Want>,
+        tickets: &mut Vec<Ticket>,
+    ) {
         let version = change.version();
         let held = self.ledger.get(&change.record()).and_then(|row| {
             // Without a version the order of arrival counts: what comes now is newer.
-            let (new, known) = (version.as_deref().unwrap_or("~"), row.version.as_deref().unwrap_or_default());
+            let (new, known) =
+                (version.as_deref().unwrap_or("~"), row.version.as_deref().unwrap_or_default());
             match new.cmp(known) {
                 std::cmp::Ordering::Less => Some(Held::Stale),
                 _ if row.content == after => Some(Held::Unchanged),
@@ -198,7 +210,12 @@ impl TargetOracle {
             *self.held.entry(held).or_default() += 1;
         }
         if held == Some(Held::Conflict) {
-            tickets.push(Ticket { stage: "deliver", code: "version_conflict", model: change.model, target: Some(self.name) });
+            tickets.push(Ticket {
+                stage: "deliver",
+                code: "version_conflict",
+                model: change.model,
+                target: Some(self.name),
+            });
         }
         if matches!(held, None | Some(Held::Unchanged)) {
             self.ledger.insert(change.record(), Row { version: version.clone(), content: after.clone() });

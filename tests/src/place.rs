@@ -37,7 +37,11 @@ pub fn sam() -> Result<Command> {
     let path = std::env::join_paths(std::iter::once(bin).chain(std::env::split_paths(&path)))
         .context("the search path holds a separator")?;
     let mut command = Command::new(&sam);
-    command.current_dir(root()).env("PATH", path).env("SAM_CLI_TELEMETRY", "0").stdin(std::process::Stdio::null());
+    command
+        .current_dir(root())
+        .env("PATH", path)
+        .env("SAM_CLI_TELEMETRY", "0")
+        .stdin(std::process::Stdio::null());
     local_credentials(&mut command);
     Ok(command)
 }
@@ -71,7 +75,8 @@ impl RunFolder {
         for entry in fs::read_dir(local())? {
             let path = entry?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let process = name.strip_prefix(purpose).and_then(|rest| rest.strip_prefix('-')?.parse::<u32>().ok());
+            let process =
+                name.strip_prefix(purpose).and_then(|rest| rest.strip_prefix('-')?.parse::<u32>().ok());
             let ended = |process| !Path::new(&format!("/proc/{process}")).exists();
             if process.is_some_and(ended) {
                 // Another run may clear it away at the same time.

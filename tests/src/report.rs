@@ -28,14 +28,19 @@ fn heading(title: &str, out: &mut String) -> Result<()> {
 
 fn sent(oracle: &Oracle, out: &mut String) -> Result<()> {
     heading("SENT", out)?;
-    writeln!(out, "{:<14}{:<12}{:>9}{:>9}{:>9}{:>10}", "source", "model", "create", "update", "delete", "snapshot")?;
+    writeln!(
+        out,
+        "{:<14}{:<12}{:>9}{:>9}{:>9}{:>10}",
+        "source", "model", "create", "update", "delete", "snapshot"
+    )?;
     let mut rows: BTreeMap<(&str, &str), BTreeMap<&str, usize>> = BTreeMap::new();
     for ((source, model, operation), count) in &oracle.sent {
         *rows.entry((source, model)).or_default().entry(operation).or_default() += count;
     }
     for ((source, model), counts) in rows {
         let count = |operation: &str| counts.get(operation).copied().unwrap_or_default();
-        let (create, update, delete, snapshot) = (count("create"), count("update"), count("delete"), count("snapshot"));
+        let (create, update, delete, snapshot) =
+            (count("create"), count("update"), count("delete"), count("snapshot"));
         writeln!(out, "{source:<14}{model:<12}{create:>9}{update:>9}{delete:>9}{snapshot:>10}")?;
     }
     Ok(())
@@ -103,9 +108,17 @@ fn protected(deliveries: &[Delivery], out: &mut String) -> Result<()> {
                 Treatment::FullName => format!("computed, {}", masked_rule(1, 0)),
                 Treatment::Clear | Treatment::FormatWord | Treatment::Segment => continue,
             };
-            let values = deliveries.iter().filter(|delivery| delivery.model() == model && delivery.accepted());
-            let shape = values.filter_map(|delivery| example(delivery.image("after")?, attribute.output)).max_by_key(String::len);
-            writeln!(out, "{model:<12}{:<20}{rule:<30}{}", attribute.path, shape.unwrap_or_else(|| "null".to_owned()))?;
+            let values =
+                deliveries.iter().filter(|delivery| delivery.model() == model && delivery.accepted());
+            let shape = values
+                .filter_map(|delivery| example(delivery.image("after")?, attribute.output))
+                .max_by_key(String::len);
+            writeln!(
+                out,
+                "{model:<12}{:<20}{rule:<30}{}",
+                attribute.path,
+                shape.unwrap_or_else(|| "null".to_owned())
+            )?;
         }
     }
     writeln!(
@@ -168,7 +181,13 @@ fn refused(pushed: &Pushed, oracle: &Oracle, out: &mut String) -> Result<()> {
     }
     for (ticket, count) in rows {
         let target = ticket.target.map(|target| format!(" for {target}")).unwrap_or_default();
-        writeln!(out, "{count:>4}  {:<26}{:<12}{}", format!("{}{target}", ticket.stage), ticket.model, ticket.code)?;
+        writeln!(
+            out,
+            "{count:>4}  {:<26}{:<12}{}",
+            format!("{}{target}", ticket.stage),
+            ticket.model,
+            ticket.code
+        )?;
     }
     Ok(())
 }

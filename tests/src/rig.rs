@@ -99,17 +99,24 @@ impl Rig {
         .await?;
         let aws = emulator.aws();
 
-        let (loyalty, warehouse, lookup, secrets) = stage(progress, "start targets and lookup service", async {
-            let secrets = Secrets::new()?;
-            secrets.store(&aws).await?;
-            let loyalty = Target::start("loyalty", Auth::StandardWebhooks(secrets.loyalty.clone())).await?;
-            let auth = Auth::ApiKey { header: "x-api-key".to_owned(), key: secrets.warehouse.clone() };
-            let warehouse = Target::start("warehouse", auth).await?;
-            let lookup = Lookup::start().await?;
-            let note = format!("loyalty :{}, warehouse :{}, lookup :{}", loyalty.port(), warehouse.port(), lookup.port());
-            Ok(((loyalty, warehouse, lookup, secrets), note))
-        })
-        .await?;
+        let (loyalty, warehouse, lookup, secrets) =
+            stage(progress, "start targets and lookup service", async {
+                let secrets = Secrets::new()?;
+                secrets.store(&aws).await?;
+                let loyalty =
+                    Target::start("loyalty", Auth::StandardWebhooks(secrets.loyalty.clone())).await?;
+                let auth = Auth::ApiKey { header: "x-api-key".to_owned(), key: secrets.warehouse.clone() };
+                let warehouse = Target::start("warehouse", auth).await?;
+                let lookup = Lookup::start().await?;
+                let note = format!(
+                    "loyalty :{}, warehouse :{}, lookup :{}",
+                    loyalty.port(),
+                    warehouse.port(),
+                    lookup.port()
+                );
+                Ok(((loyalty, warehouse, lookup, secrets), note))
+            })
+            .await?;
 
         let stack = stage(progress, "deploy with sam deploy", async {
             let configuration = stack::configure(
@@ -158,7 +165,10 @@ impl Rig {
 
     /// The source of this name.
     pub fn source(&self, name: &str) -> Result<&Source> {
-        [&self.crm, &self.shop, &self.backoffice].into_iter().find(|source| source.name() == name).context("no such source")
+        [&self.crm, &self.shop, &self.backoffice]
+            .into_iter()
+            .find(|source| source.name() == name)
+            .context("no such source")
     }
 }
 
@@ -184,7 +194,8 @@ impl Secrets {
 
     async fn store(&self, aws: &Aws) -> Result<()> {
         // One as a pair, as it looks while a secret is being replaced.
-        let shop = serde_json::json!({ "current": signature::secret(&random::<32>()?), "previous": self.shop });
+        let shop =
+            serde_json::json!({ "current": signature::secret(&random::<32>()?), "previous": self.shop });
         aws.put_secret("datasync/source/crm", &self.crm).await?;
         aws.put_secret("datasync/source/shop", &shop.to_string()).await?;
         aws.put_secret("datasync/source/backoffice", &self.backoffice).await?;

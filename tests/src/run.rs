@@ -56,7 +56,8 @@ impl Pushed {
         }
         let body = answer.json()?;
         let index = |entry: &Value| entry["index"].as_u64().and_then(|index| usize::try_from(index).ok());
-        let accepted: Vec<Option<usize>> = body["accepted"].as_array().into_iter().flatten().map(index).collect();
+        let accepted: Vec<Option<usize>> =
+            body["accepted"].as_array().into_iter().flatten().map(index).collect();
         let rejected: BTreeMap<Option<usize>, &str> = body["rejected"]
             .as_array()
             .into_iter()
@@ -86,7 +87,11 @@ impl Pushed {
         for (name, (id, body)) in self.last.clone() {
             let answer = rig.source(name)?.send(&id, body.as_bytes()).await?;
             if answer.status != 202 {
-                self.differences.push(format!("a request of {name} sent again: status {} {}", answer.status, answer.text()));
+                self.differences.push(format!(
+                    "a request of {name} sent again: status {} {}",
+                    answer.status,
+                    answer.text()
+                ));
             }
         }
         Ok(())
@@ -97,18 +102,31 @@ impl Pushed {
         let body = request.body()?;
         let body = body.as_bytes();
         let (crm, now) = (&rig.crm, jiff::Timestamp::now().as_second());
-        let forged = crate::signature::sign(&crate::signature::secret(b"somebody else's secret, 32 bytes"), "msg_forged", now, body)?;
+        let forged = crate::signature::sign(
+            &crate::signature::secret(b"somebody else's secret, 32 bytes"),
+            "msg_forged",
+            now,
+            body,
+        )?;
         let old = now - 3_600;
         let replayed = crm.sign("msg_old", old, body)?;
         let signature = crm.sign("msg_other_body", now, b"{}")?;
         for (what, expected, answer) in [
             ("a forged signature", 401, crm.send_signed("msg_forged", now, &forged, body).await?),
             ("a replay after an hour", 401, crm.send_signed("msg_old", old, &replayed, body).await?),
-            ("a signature over another body", 401, crm.send_signed("msg_other_body", now, &signature, body).await?),
+            (
+                "a signature over another body",
+                401,
+                crm.send_signed("msg_other_body", now, &signature, body).await?,
+            ),
             ("no JSON", 400, crm.send(&crm.next_id(), b"{\"changes\":[").await?),
             ("a name twice", 400, crm.send(&crm.next_id(), br#"{"changes":[],"changes":[]}"#).await?),
         ] {
-            let code = answer.json().ok().and_then(|body| body["code"].as_str().map(str::to_owned)).unwrap_or_default();
+            let code = answer
+                .json()
+                .ok()
+                .and_then(|body| body["code"].as_str().map(str::to_owned))
+                .unwrap_or_default();
             if answer.status != expected || code.is_empty() {
                 self.differences.push(format!("{what}: status {} {}", answer.status, answer.text()));
             }
@@ -229,7 +247,11 @@ pub async fn settle(rig: &Rig, oracle: &Oracle) -> Result<()> {
         }
         if start.elapsed() > limit {
             // What is there is judged all the same; the differences say more than a time-out.
-            return if moving.is_empty() { Ok(()) } else { bail!("still in the queues after {limit:?}: {moving:?}") };
+            return if moving.is_empty() {
+                Ok(())
+            } else {
+                bail!("still in the queues after {limit:?}: {moving:?}")
+            };
         }
         tokio::time::sleep(Duration::from_millis(250)).await;
     }

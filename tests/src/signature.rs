@@ -31,7 +31,12 @@ pub fn sign(secret: &str, id: &str, timestamp: i64, body: &[u8]) -> Result<Strin
 
 /// Checks the three headers over the raw bytes; the error says what is wrong.
 pub fn verify(secret: &str, headers: &http::HeaderMap, body: &[u8], now: i64) -> Result<(), &'static str> {
-    let header = |name| headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok()).ok_or("a header is missing");
+    let header = |name| {
+        headers
+            .get(name)
+            .and_then(|value: &http::HeaderValue| value.to_str().ok())
+            .ok_or("a header is missing")
+    };
     let id = header("webhook-id")?;
     let timestamp: i64 = header("webhook-timestamp")?.parse().map_err(|_| "the timestamp is not a number")?;
     if (now - timestamp).abs() > TOLERANCE_SECONDS {

@@ -49,7 +49,8 @@ impl Spies {
         queue(&aws, "spy-failures", false).await?;
         let bus = rig.stack.output("FailureBusName")?;
         let pattern = json!({ "source": ["datasync"] }).to_string();
-        aws.events("PutRule", &json!({ "Name": "spy", "EventBusName": bus, "EventPattern": pattern })).await?;
+        aws.events("PutRule", &json!({ "Name": "spy", "EventBusName": bus, "EventPattern": pattern }))
+            .await?;
         let targets = json!([{ "Id": "spy", "Arn": rig.stack.queue_arn("spy-failures") }]);
         aws.events("PutTargets", &json!({ "Rule": "spy", "EventBusName": bus, "Targets": targets })).await?;
 
@@ -82,7 +83,8 @@ async fn watch(aws: Aws, seen: Seen) {
 }
 
 async fn queue(aws: &Aws, name: &str, fifo: bool) -> Result<()> {
-    let anybody = json!({ "Effect": "Allow", "Principal": "*", "Action": "sqs:SendMessage", "Resource": "*" });
+    let anybody =
+        json!({ "Effect": "Allow", "Principal": "*", "Action": "sqs:SendMessage", "Resource": "*" });
     let policy = json!({ "Version": "2012-10-17", "Statement": [anybody] }).to_string();
     let mut attributes = json!({ "Policy": policy });
     if fifo {
@@ -143,7 +145,12 @@ async fn tables(aws: &Aws, sinks: &mut Vec<Sink>) -> Result<()> {
 
 async fn logs(aws: &Aws, sinks: &mut Vec<Sink>) -> Result<()> {
     let groups = aws.logs("DescribeLogGroups", &json!({})).await?;
-    for group in groups["logGroups"].as_array().into_iter().flatten().filter_map(|group| group["logGroupName"].as_str()) {
+    for group in groups["logGroups"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|group| group["logGroupName"].as_str())
+    {
         let mut next = Value::Null;
         loop {
             let mut body = json!({ "logGroupName": group, "limit": 10_000 });

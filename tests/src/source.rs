@@ -68,7 +68,13 @@ impl Source {
     }
 
     /// Sends a body with whatever signature, for requests that must be refused.
-    pub async fn send_signed(&self, id: &str, timestamp: i64, signature: &str, body: &[u8]) -> Result<Answer> {
+    pub async fn send_signed(
+        &self,
+        id: &str,
+        timestamp: i64,
+        signature: &str,
+        body: &[u8],
+    ) -> Result<Answer> {
         let request = Request::post(self.url())
             .header("content-type", "application/json")
             .header("webhook-id", id)

@@ -55,7 +55,13 @@ pub async fn deploy(run: &RunFolder, aws: &Aws, template: &Path, configuration: 
         .arg("--template-file")
         .arg(template)
         .args(["--capabilities", "CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"])
-        .args(["--no-confirm-changeset", "--no-fail-on-empty-changeset", "--no-progressbar", "--on-failure", "DO_NOTHING"])
+        .args([
+            "--no-confirm-changeset",
+            "--no-fail-on-empty-changeset",
+            "--no-progressbar",
+            "--on-failure",
+            "DO_NOTHING",
+        ])
         .arg("--parameter-overrides")
         .args(&overrides);
     if !Group::start(&command, &log)?.end().await?.success() {
@@ -91,12 +97,20 @@ pub fn configure(run: &RunFolder, addresses: &[(&str, u16)]) -> Result<PathBuf> 
             }
         }
     }
-    if pending.is_empty() { Ok(configuration) } else { bail!("no file of the configuration names {}", pending.join(", ")) }
+    if pending.is_empty() {
+        Ok(configuration)
+    } else {
+        bail!("no file of the configuration names {}", pending.join(", "))
+    }
 }
 
 async fn outputs(aws: &Aws) -> Result<BTreeMap<String, String>> {
-    let answer =
-        aws.query("cloudformation", &[("Action", "DescribeStacks"), ("Version", "2010-05-15"), ("StackName", NAME)]).await?;
+    let answer = aws
+        .query(
+            "cloudformation",
+            &[("Action", "DescribeStacks"), ("Version", "2010-05-15"), ("StackName", NAME)],
+        )
+        .await?;
     let outputs = answer.split_once("<Outputs>").map_or("", |(_, behind)| behind);
     Ok(xml_texts(outputs, "OutputKey").into_iter().zip(xml_texts(outputs, "OutputValue")).collect())
 }
@@ -104,7 +118,10 @@ async fn outputs(aws: &Aws) -> Result<BTreeMap<String, String>> {
 async fn resources(aws: &Aws) -> Result<BTreeMap<String, String>> {
     let parameters = [("Action", "DescribeStackResources"), ("Version", "2010-05-15"), ("StackName", NAME)];
     let answer = aws.query("cloudformation", &parameters).await?;
-    Ok(xml_texts(&answer, "LogicalResourceId").into_iter().zip(xml_texts(&answer, "PhysicalResourceId")).collect())
+    Ok(xml_texts(&answer, "LogicalResourceId")
+        .into_iter()
+        .zip(xml_texts(&answer, "PhysicalResourceId"))
+        .collect())
 }
 
 impl Stack {
@@ -115,7 +132,10 @@ impl Stack {
 
     /// The physical id of a resource: the name of a table, the URL of a queue, the ARN of a topic.
     pub fn resource(&self, logical_id: &str) -> Result<&str> {
-        self.resources.get(logical_id).map(String::as_str).with_context(|| format!("the stack has no {logical_id}"))
+        self.resources
+            .get(logical_id)
+            .map(String::as_str)
+            .with_context(|| format!("the stack has no {logical_id}"))
     }
 
     /// All resources, by logical id.
@@ -156,7 +176,8 @@ impl Stack {
     /// Checks that the topic is FIFO: it refuses a publish without a group. Otherwise no test of order proves anything.
     pub async fn check_topic_is_fifo(&self) -> Result<()> {
         let topic = self.output("EventsTopicArn")?;
-        let publish = [("Action", "Publish"), ("Version", "2010-03-31"), ("TopicArn", topic), ("Message", "probe")];
+        let publish =
+            [("Action", "Publish"), ("Version", "2010-03-31"), ("TopicArn", topic), ("Message", "probe")];
         match self.aws.query("sns", &publish).await {
             Ok(_) => bail!("the topic took a publish without a group id: it is not FIFO"),
             Err(error) => match error.downcast_ref::<Refused>() {
@@ -195,7 +216,9 @@ impl Stack {
             ("RoleSessionName", "test"),
         ];
         let answer = self.aws.query("sts", &parameters).await?;
-        let text = |element: &str| xml_texts(&answer, element).into_iter().next().context("the answer lacks credentials");
+        let text = |element: &str| {
+            xml_texts(&answer, element).into_iter().next().context("the answer lacks credentials")
+        };
         Ok(self.aws.with_credentials(Credentials {
             access_key: text("AccessKeyId")?,
             secret_key: text("SecretAccessKey")?,

@@ -203,7 +203,9 @@ fn believes(auth: &Auth, call: &Call) -> bool {
             let now = jiff::Timestamp::now().as_second();
             signature::verify(secret, call.headers(), call.body(), now).is_ok()
         }
-        Auth::ApiKey { header, key } => call.headers().get(header).is_some_and(|value| value.as_bytes() == key.as_bytes()),
+        Auth::ApiKey { header, key } => {
+            call.headers().get(header).is_some_and(|value| value.as_bytes() == key.as_bytes())
+        }
     }
 }
 
@@ -244,9 +246,12 @@ fn receive(state: &Mutex<State>, auth: &Auth, call: &Call) -> Response<Full<Byte
 fn take(state: &mut State, delivery: &Delivery) {
     for (what, right) in [
         ("specversion", delivery.envelope("specversion") == "1.0"),
-        ("content type", delivery.headers.iter().any(|(name, value)| {
-            name == "content-type" && value.starts_with("application/cloudevents+json")
-        })),
+        (
+            "content type",
+            delivery.headers.iter().any(|(name, value)| {
+                name == "content-type" && value.starts_with("application/cloudevents+json")
+            }),
+        ),
         ("webhook-id", delivery.webhook_id.as_deref() == Some(delivery.envelope("id"))),
         ("sequence", delivery.envelope("sequence").len() == 49),
         ("partitionkey", delivery.envelope("partitionkey") == delivery.envelope("subject")),
@@ -267,7 +272,9 @@ fn take(state: &mut State, delivery: &Delivery) {
     if let Some(held) = state.records.insert(delivery.record(), record)
         && held.version > version
     {
-        state.faults.push(format!("delivery {} steps back from {} to {version}", delivery.place, held.version));
+        state
+            .faults
+            .push(format!("delivery {} steps back from {} to {version}", delivery.place, held.version));
     }
 }
 

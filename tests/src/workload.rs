@@ -9,20 +9,29 @@ use crate::ink::Ink;
 use crate::{lookup, raw};
 
 const FIRST_NAMES: &[&str] = &[
-    "Anna", "Björn", "Chloé", "Dmitri", "Élodie", "Fatma", "Giulia", "浩", "İpek", "Jürgen", "Käthe", "Łukasz", "Mónica",
-    "Nguyễn", "Oisín", "Þóra", "Quirin", "Renée", "Søren", "O'Neil",
+    "Anna", "Björn", "Chloé", "Dmitri", "Élodie", "Fatma", "Giulia", "浩", "İpek", "Jürgen", "Käthe",
+    "Łukasz", "Mónica", "Nguyễn", "Oisín", "Þóra", "Quirin", "Renée", "Søren", "O'Neil",
 ];
-const LAST_NAMES: &[&str] = &["Schmidt", "Ångström", "de la Cruz", "佐藤", "Müller-Lüdenscheidt", "Öz", "Ivanov", "Quote\"d"];
-const CITIES: &[(&str, &str)] = &[("Köln", "DE"), ("Malmö", "SE"), ("Łódź", "PL"), ("Izmir", "TR"), ("Saint-Étienne", "FR")];
+const LAST_NAMES: &[&str] =
+    &["Schmidt", "Ångström", "de la Cruz", "佐藤", "Müller-Lüdenscheidt", "Öz", "Ivanov", "Quote\"d"];
+const CITIES: &[(&str, &str)] =
+    &[("Köln", "DE"), ("Malmö", "SE"), ("Łódź", "PL"), ("Izmir", "TR"), ("Saint-Étienne", "FR")];
 const TIERS: &[&str] = &["bronze", "silver", "gold", "platinum"];
 
 /// Numbers that a parser into floats would change.
-const AMOUNTS: &[&str] =
-    &["19.90", "1.10", "0.1000", "9007199254740993.00", "99999999999999999999999999999999999.99", "-0.01", "5e-7", "120"];
+const AMOUNTS: &[&str] = &[
+    "19.90",
+    "1.10",
+    "0.1000",
+    "9007199254740993.00",
+    "99999999999999999999999999999999999.99",
+    "-0.01",
+    "5e-7",
+    "120",
+];
 
 /// What a customer is asked for and what nobody may see of it.
-pub const PREFERENCES: &str =
-    r#"{"newsletter":true,"score":1.10,"points":90071992547409931234567890123456789012,"huge":1e400,"tags":["a","\u00fc \/ ü"],"none":null}"#;
+pub const PREFERENCES: &str = r#"{"newsletter":true,"score":1.10,"points":90071992547409931234567890123456789012,"huge":1e400,"tags":["a","\u00fc \/ ü"],"none":null}"#;
 
 /// The name of the setting that the warehouse refuses.
 pub const REFUSED_SETTING: &str = "refused-by-warehouse";
@@ -115,7 +124,14 @@ impl<'a> Day<'a> {
     }
 
     /// The next change of a record: the version grows, `before` is what the source had.
-    fn change(&mut self, source: &'static str, model: &'static str, key: &str, how: How, after: Option<String>) -> Result<Change> {
+    fn change(
+        &mut self,
+        source: &'static str,
+        model: &'static str,
+        key: &str,
+        how: How,
+        after: Option<String>,
+    ) -> Result<Change> {
         let now = self.tick();
         let name = RecordName { model: model.to_owned(), key: key.to_owned() };
         let known = self.records.get(&name).cloned();
@@ -169,10 +185,14 @@ impl<'a> Day<'a> {
     }
 
     fn new_customer(&self, number: u64) -> String {
-        let pick = |list: &[&str], step: u64| list[usize::try_from(number / step).unwrap_or_default() % list.len()].to_owned();
+        let pick = |list: &[&str], step: u64| {
+            list[usize::try_from(number / step).unwrap_or_default() % list.len()].to_owned()
+        };
         let (first, last) = (pick(FIRST_NAMES, 1), pick(LAST_NAMES, 3));
         let (city, country) = CITIES[usize::try_from(number).unwrap_or_default() % CITIES.len()];
-        let ink = |attribute: &str, tail: &str, life: String| raw::string(&self.ink.write(attribute, tail, || life));
+        let ink = |attribute: &str, tail: &str, life: String| {
+            raw::string(&self.ink.write(attribute, tail, || life))
+        };
         let contact = |kind: &str, value: String| {
             let value = ink("contacts[].value", "07", value);
             let label = ink("contacts[].label", "", "call after five".to_owned());
@@ -181,9 +201,14 @@ impl<'a> Day<'a> {
         let contacts = match number % 3 {
             0 => String::new(),
             1 => contact("fax", format!("+49 221 55{number:04}")),
-            _ => format!("{},{}", contact("work", format!("+46 40 12{number:04}")), contact("messenger", format!("@user{number}"))),
+            _ => format!(
+                "{},{}",
+                contact("work", format!("+46 40 12{number:04}")),
+                contact("messenger", format!("@user{number}"))
+            ),
         };
-        let birth_date = ink("birth_date", "", format!("19{:02}-0{}-1{}", 50 + number % 50, 1 + number % 9, number % 9));
+        let birth_date =
+            ink("birth_date", "", format!("19{:02}-0{}-1{}", 50 + number % 50, 1 + number % 9, number % 9));
         format!(
             r#"{{"customer_id":{number},"email":{},"phone":{},"national_id":{},"birth_date":{birth_date},"name":{{"first":{},"last":{},"maiden":{}}},"address":{{"street":{},"city":{},"country":"{country}"}},"tier":"{}","contacts":[{contacts}],"preferences":{PREFERENCES},"notes":{},"password_hint":{}}}"#,
             self.email(number, "first"),
@@ -267,7 +292,11 @@ impl<'a> Day<'a> {
         // Again, so that the order counts.
         for number in 1..=4 {
             let email = self.email(number, "third");
-            customers.push(self.edit(number, How::Update, &[("email", email), ("tier", "\"silver\"".to_owned())])?);
+            customers.push(self.edit(
+                number,
+                How::Update,
+                &[("email", email), ("tier", "\"silver\"".to_owned())],
+            )?);
         }
         // Only the city: the loyalty programme did not ask for that.
         for number in 9..=14 {
@@ -291,16 +320,30 @@ impl<'a> Day<'a> {
         customers.push(self.edit(22, How::Update, &[("tier", "\"bronze\"".to_owned())])?);
         // What a customer may lack.
         let null = || "null".to_owned();
-        customers.push(self.edit(25, How::Update, &[("phone", null()), ("national_id", null()), ("contacts", null())])?);
+        customers.push(self.edit(
+            25,
+            How::Update,
+            &[("phone", null()), ("national_id", null()), ("contacts", null())],
+        )?);
 
         let mut requests = in_requests("crm", customers, 10);
         for round in 0..4 {
             let mut prices = Vec::new();
             // One record that everybody writes.
             for step in 0..5 {
-                prices.push(self.price("SKU-0001", "EUR", How::Update, &format!("{}.{:02}", 20 + round, step * 10))?);
+                prices.push(self.price(
+                    "SKU-0001",
+                    "EUR",
+                    How::Update,
+                    &format!("{}.{:02}", 20 + round, step * 10),
+                )?);
             }
-            prices.push(self.price(&format!("SKU-{round:04}"), "SEK", How::Update, &format!("2{round}5.00"))?);
+            prices.push(self.price(
+                &format!("SKU-{round:04}"),
+                "SEK",
+                How::Update,
+                &format!("2{round}5.00"),
+            )?);
             requests.push(Request { source: "shop", changes: prices });
             let value = format!("{}.00", 50 + round);
             let setting = self.setting("free-shipping-from", How::Update, &value)?;
@@ -346,7 +389,11 @@ impl<'a> Day<'a> {
         // A type that the policy does not know for this attribute: it cannot be protected, so it cannot go on.
         for number in [29, 30] {
             let before = self.known("customer", &customer_key(number))?;
-            let mut change = self.edit(number, How::UpdateBlind, &[("email", format!("{{\"address\":{}}}", self.email(number, "odd")))])?;
+            let mut change = self.edit(
+                number,
+                How::UpdateBlind,
+                &[("email", format!("{{\"address\":{}}}", self.email(number, "odd")))],
+            )?;
             change.fate = Fate::Fails("transform", "type_mismatch");
             customers.push(change);
             // What comes behind it is not held up.

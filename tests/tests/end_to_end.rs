@@ -1,7 +1,12 @@
 //! The whole flow, end to end: the real template on the emulator, real HTTP in and out. One deployment and one working
 //! day serve all tests here; each asserts one promise of it.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
 
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -46,7 +51,18 @@ fn day() -> &'static Day {
             (rig, workload, pushed, oracle, wrong, tickets)
         });
         let (loyalty, warehouse) = (rig.loyalty.deliveries(), rig.warehouse.deliveries());
-        Day { runtime, rig, workload, pushed, oracle, wrong, loyalty, warehouse, tickets, turn: Mutex::new(()) }
+        Day {
+            runtime,
+            rig,
+            workload,
+            pushed,
+            oracle,
+            wrong,
+            loyalty,
+            warehouse,
+            tickets,
+            turn: Mutex::new(()),
+        }
     })
 }
 
@@ -116,7 +132,8 @@ fn the_versions_of_a_record_arrive_in_their_order() {
         }
         assert!(last.len() > 20);
     }
-    let hot = RecordName { model: "price".to_owned(), key: r#"{"sku":"SKU-0001","currency":"EUR"}"#.to_owned() };
+    let hot =
+        RecordName { model: "price".to_owned(), key: r#"{"sku":"SKU-0001","currency":"EUR"}"#.to_owned() };
     let got = accepted(&day().warehouse).filter(|delivery| delivery.record() == hot).count();
     assert_eq!(got, 21, "one record, written 21 times");
 }
@@ -127,7 +144,9 @@ fn an_outage_loses_nothing_and_is_retried_until_it_is_over() {
     let failed = day.loyalty.iter().filter(|delivery| delivery.status == 503).count();
     assert!(failed > 0, "loyalty was never down");
     for delivery in day.loyalty.iter().filter(|delivery| delivery.status == 503) {
-        let then = accepted(&day.loyalty).find(|later| later.webhook_id == delivery.webhook_id).expect("it came again");
+        let then = accepted(&day.loyalty)
+            .find(|later| later.webhook_id == delivery.webhook_id)
+            .expect("it came again");
         assert!(then.place > delivery.place);
         assert_eq!(then.raw, delivery.raw, "a retry is the same under the same id");
     }
@@ -142,7 +161,8 @@ fn a_poison_record_gets_its_ticket_and_blocks_nobody() {
     let day = day();
     let refused: Vec<_> = day.warehouse.iter().filter(|delivery| delivery.status == 422).collect();
     assert_eq!(refused.len(), 1, "a refused record is not tried again");
-    let poison = RecordName { model: "setting".to_owned(), key: format!(r#"{{"name":"{REFUSED_SETTING}"}}"#) };
+    let poison =
+        RecordName { model: "setting".to_owned(), key: format!(r#"{{"name":"{REFUSED_SETTING}"}}"#) };
     let behind = accepted(&day.warehouse).filter(|delivery| delivery.record() == poison).last().unwrap();
     assert!(behind.place > refused[0].place, "what came behind the poison was delivered");
 }
@@ -154,15 +174,29 @@ fn what_is_unchanged_or_older_is_not_sent_again() {
         assert!(target.held[&Held::Unchanged] >= unchanged, "{:?}", target.held);
         assert_eq!(target.held[&Held::Stale], 2);
     }
-    }
+}
 
 #[test]
 fn a_ticket_names_the_record_by_hash_and_holds_no_values() {
     let day = day();
     assert!(!day.tickets.is_empty());
     let allowed = [
-        "pk", "id", "failed_at", "expires_at", "stage", "reason", "place", "message_id", "tries", "source", "model", "rid",
-        "key", "event_id", "target", "dead_letter_queue",
+        "pk",
+        "id",
+        "failed_at",
+        "expires_at",
+        "stage",
+        "reason",
+        "place",
+        "message_id",
+        "tries",
+        "source",
+        "model",
+        "rid",
+        "key",
+        "event_id",
+        "target",
+        "dead_letter_queue",
     ];
     for ticket in &day.tickets {
         for name in ticket.as_object().unwrap().keys() {
@@ -192,7 +226,10 @@ fn the_functions_work_with_no_more_than_their_roles() {
                 "MessageDeduplicationId": "roles",
             })
         };
-        transform.sqs("SendMessage", &send("ChangesDeadLetterQueue")).await.expect("its own dead-letter queue");
+        transform
+            .sqs("SendMessage", &send("ChangesDeadLetterQueue"))
+            .await
+            .expect("its own dead-letter queue");
         let denied = transform.sqs("SendMessage", &send("WarehouseQueue")).await.unwrap_err();
         assert!(denied.to_string().contains("403"), "{denied}");
         let denied = transform.scan(day.rig.stack.output("LedgerTableName").unwrap()).await.unwrap_err();
@@ -206,7 +243,9 @@ fn a_dead_letter_that_comes_back_late_never_overwrites() {
         let (rig, aws) = (&day.rig, day.rig.aws());
         let dead = rig.stack.queue_name("WarehouseDeadLetterQueue").unwrap();
         let letters = aws.held().await.unwrap();
-        let letter = letters.iter().find(|held| held.queue == dead && held.attribute("reason") == Some("refused_by_target"));
+        let letter = letters
+            .iter()
+            .find(|held| held.queue == dead && held.attribute("reason") == Some("refused_by_target"));
         let letter = letter.expect("the poison stands in the dead-letter queue");
         // The warehouse has learnt to take it, but it has something newer by now.
         rig.warehouse.refuse(Box::new(|_| None));

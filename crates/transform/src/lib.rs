@@ -38,7 +38,8 @@ async fn round(messages: &[&Message], deps: &Deps, now: i64) -> Vec<Outcome> {
     let mut held_up = HashSet::new();
     for (place, (message, read)) in messages.iter().zip(read).enumerate() {
         let outcome = if held_up.contains(message.group.as_str()) {
-            Outcome::Retry(Reason::new("behind_failed", ""))
+            let about = step::about(read);
+            deps.parker.retry_or_park(message, deps.max_receives, Reason::new("behind_failed", ""), &about).await
         } else {
             let step = read.and_then(|read| match unready.get(read.policy().model()) {
                 Some(reason) => Err(Stopped::without_keys(read, reason)),
@@ -64,11 +65,7 @@ async fn round(messages: &[&Message], deps: &Deps, now: i64) -> Vec<Outcome> {
         if let (Err(error), Some(message), Some(outcome)) = (result, messages.get(place), outcomes.get_mut(place)) {
             tracing::warn!(error = %error, "an event was not taken");
             let reason = Reason::new("publish_failed", error.code);
-            *outcome = match error.kind {
-                // Its turn comes behind the failed one; only that one can be at its end.
-                ports::Kind::Behind => Outcome::Retry(reason),
-                _ => deps.parker.retry_or_park(message, deps.max_receives, reason, &about).await,
-            };
+            *outcome = deps.parker.retry_or_park(message, deps.max_receives, reason, &about).await;
         }
     }
     outcomes

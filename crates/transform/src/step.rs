@@ -131,6 +131,14 @@ fn make_event(read: Read<'_, '_>, deps: &Deps) -> Result<Step, Stopped> {
     Ok(Step { event, enrichment: applied.enrichment, about })
 }
 
+/// What is known of a message, whatever became of it.
+pub(crate) fn about(read: Result<Read<'_, '_>, Stopped>) -> About {
+    match read {
+        Ok(read) => read.about,
+        Err(Stopped::Rejected(_, about) | Stopped::Retry(_, about)) => about,
+    }
+}
+
 impl Stopped {
     /// Keys that cannot be had now.
     pub(crate) fn without_keys(read: Read<'_, '_>, reason: &Reason) -> Self {

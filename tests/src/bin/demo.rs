@@ -41,7 +41,11 @@ async fn run() -> Result<bool> {
     let mut wrong = pushed.differences.clone();
     let judged = stage(&Lines, "compare with what must have arrived", async {
         let judged = judge(&rig, &oracle).await?;
-        let note = if judged.is_empty() { "exactly right".to_owned() } else { format!("{} differences", judged.len()) };
+        let note = if judged.is_empty() {
+            "exactly right".to_owned()
+        } else {
+            format!("{} differences", judged.len())
+        };
         Ok((judged, note))
     })
     .await?;
@@ -53,7 +57,11 @@ async fn run() -> Result<bool> {
         println!("WRONG  {difference}");
     }
     if wrong.is_empty() {
-        println!("Exactly what should have arrived did, in {:.0} s. Logs: {}", start.elapsed().as_secs_f64(), rig.run.path().display());
+        println!(
+            "Exactly what should have arrived did, in {:.0} s. Logs: {}",
+            start.elapsed().as_secs_f64(),
+            rig.run.path().display()
+        );
     } else {
         println!("{} things are wrong. Logs: {}", wrong.len(), rig.run.path().display());
     }

@@ -1,7 +1,10 @@
 //! `make up` and `make down`: the same stack as in the demo, kept running, to push to and to look at.
 
 #![expect(clippy::print_stdout, reason = "it talks to whoever runs it")]
-#![expect(clippy::indexing_slicing, reason = "a JSON value answers a name that it lacks with null, it does not panic")]
+#![expect(
+    clippy::indexing_slicing,
+    reason = "a JSON value answers a name that it lacks with null, it does not panic"
+)]
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -151,7 +154,8 @@ async fn serve() -> Result<()> {
 /// What a target took, one event a line.
 fn write_received(target: &Target, rig: &Rig) -> Result<()> {
     let received = target.deliveries();
-    let lines = received.iter().filter(|delivery| delivery.accepted()).map(|delivery| format!("{}\n", delivery.raw));
+    let lines =
+        received.iter().filter(|delivery| delivery.accepted()).map(|delivery| format!("{}\n", delivery.raw));
     let path = rig.run.path().join(format!("{}.jsonl", target.name()));
     fs::write(path, lines.collect::<String>()).context("cannot write down what arrived")
 }
@@ -159,9 +163,12 @@ fn write_received(target: &Target, rig: &Rig) -> Result<()> {
 /// Signs a body as a source does and sends it.
 async fn push(source: &str, file: &str) -> Result<()> {
     let state = status()?;
-    let text = |name: &str| state[name].as_str().map(str::to_owned).with_context(|| format!("the state has no {name}"));
+    let text = |name: &str| {
+        state[name].as_str().map(str::to_owned).with_context(|| format!("the state has no {name}"))
+    };
     let aws = Aws::new(&text("emulator")?);
-    let secret = aws.secrets("GetSecretValue", &json!({ "SecretId": format!("datasync/source/{source}") })).await?;
+    let secret =
+        aws.secrets("GetSecretValue", &json!({ "SecretId": format!("datasync/source/{source}") })).await?;
     let secret = secret["SecretString"].as_str().context("the secret has no text")?;
     let body = fs::read(file).with_context(|| format!("cannot read {file}"))?;
     let source = Source::new(source, &live(secret), &text("push_url")?);
