@@ -281,6 +281,7 @@ fn log(message: &Message, event: Option<&ReceivedEvent<'_>>, outcome: &Outcome) 
             (reason.code.as_str(), reason.place.as_str())
         }
         Outcome::Filtered(code) => (*code, ""),
+        Outcome::Rejected(code) => (code.as_str(), ""),
         Outcome::Published | Outcome::Delivered | Outcome::Unchanged | Outcome::Stale => ("", ""),
     };
     tracing::info!(

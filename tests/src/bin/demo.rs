@@ -53,7 +53,7 @@ async fn run() -> Result<bool> {
 
     print!("{}", report(&pushed, &oracle, &rig.loyalty, &rig.warehouse)?);
     println!();
-    for difference in &wrong {
+    for difference in wrong.iter().take(40) {
         println!("WRONG  {difference}");
     }
     if wrong.is_empty() {
