@@ -93,9 +93,9 @@ async fn unready_models(
 #[derive(Default)]
 struct Onward {
     to_topic: Vec<Event>,
-    topic_places: Vec<(usize, About)>,
+    topic_places: Vec<(usize, Box<About>)>,
     to_enrichment: Vec<QueueEntry>,
-    enrichment_places: Vec<(usize, About)>,
+    enrichment_places: Vec<(usize, Box<About>)>,
 }
 
 impl Onward {
@@ -118,7 +118,7 @@ impl Onward {
     }
 
     /// Sends; one result per place. A record's model either enriches or not, so its order lies in one of the two.
-    async fn send(self, deps: &Deps) -> Vec<(usize, About, ports::Result<()>)> {
+    async fn send(self, deps: &Deps) -> Vec<(usize, Box<About>, ports::Result<()>)> {
         let published = match self.to_topic.is_empty() {
             true => Vec::new(),
             false => deps.topic.publish(&self.to_topic).await,

@@ -19,16 +19,16 @@ use crate::deps::Deps;
 pub(crate) struct Step {
     pub(crate) event: Event,
     pub(crate) enrichment: Enrichment,
-    pub(crate) about: About,
+    pub(crate) about: Box<About>,
 }
 
 /// Why a message does not go on, and what a ticket may say of it.
 #[derive(Debug)]
 pub(crate) enum Stopped {
     /// For good.
-    Rejected(Reason, About),
+    Rejected(Reason, Box<About>),
     /// For now.
-    Retry(Reason, About),
+    Retry(Reason, Box<About>),
 }
 
 /// Bounds of a change: capture has checked its parts, and together they fit a message.
@@ -40,7 +40,7 @@ pub(crate) struct Read<'m, 'd> {
     captured: Captured<'m, 'd>,
     source: SourceId,
     version: Version,
-    about: About,
+    about: Box<About>,
 }
 
 impl<'d> Read<'_, 'd> {
@@ -52,27 +52,27 @@ impl<'d> Read<'_, 'd> {
 
 /// Reads one message.
 pub(crate) fn read<'m, 'd>(message: &'m Message, deps: &'d Deps) -> Result<Read<'m, 'd>, Stopped> {
-    guarded(|| read_change(message, deps)).unwrap_or_else(|reason| Err(Stopped::Retry(reason, About::default())))
+    guarded(|| read_change(message, deps)).unwrap_or_else(|reason| Err(Stopped::Retry(reason, Box::default())))
 }
 
 /// Applies the policy to what was read and makes the event.
 pub(crate) fn transform(read: Read<'_, '_>, deps: &Deps) -> Result<Step, Stopped> {
-    guarded(|| make_event(read, deps)).unwrap_or_else(|reason| Err(Stopped::Retry(reason, About::default())))
+    guarded(|| make_event(read, deps)).unwrap_or_else(|reason| Err(Stopped::Retry(reason, Box::default())))
 }
 
 fn read_change<'m, 'd>(message: &'m Message, deps: &'d Deps) -> Result<Read<'m, 'd>, Stopped> {
     let find = |model: &str| model.parse().ok().and_then(|model: ModelId| deps.policies.get(&model));
-    let about = |change: &Change<'_>| About {
+    let about = |change: &Change<'_>| Box::new(About {
         id: Some(change.id.clone().into_owned()),
         rid: Some(RecordId::from_wire(message.group.as_str())),
         source: change.source.parse().ok(),
         model: change.model.parse().ok(),
         ..About::default()
-    };
+    });
     let captured = match Captured::read(&message.body, &LIMITS, find) {
         Ok(Ok(captured)) => captured,
         Ok(Err(change)) => return Err(Stopped::Rejected(Reason::new("unknown_model", "model"), about(&change))),
-        Err(error) => return Err(Stopped::Rejected(Reason::new("not_a_change", place_of(&error)), About::default())),
+        Err(error) => return Err(Stopped::Rejected(Reason::new("not_a_change", place_of(&error)), Box::default())),
     };
     let mut about = about(&captured.change);
     let source = match permitted_source(&captured, deps) {
@@ -132,7 +132,7 @@ fn make_event(read: Read<'_, '_>, deps: &Deps) -> Result<Step, Stopped> {
 }
 
 /// What is known of a message, whatever became of it.
-pub(crate) fn about(read: Result<Read<'_, '_>, Stopped>) -> About {
+pub(crate) fn about(read: Result<Read<'_, '_>, Stopped>) -> Box<About> {
     match read {
         Ok(read) => read.about,
         Err(Stopped::Rejected(_, about) | Stopped::Retry(_, about)) => about,
