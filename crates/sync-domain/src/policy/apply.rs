@@ -7,6 +7,7 @@ use super::scope::{INNER, Layout, Scope, Slot, Spans, open_member};
 use super::{Attribute, CompiledPolicy, Failure, PolicyKeys, Protected, Rule};
 use crate::change::{self, Change, Operation};
 use crate::config::{Missing, Type};
+use crate::event::HEAD_CAPACITY;
 use crate::id::RecordId;
 use crate::outcome::Reason;
 use crate::predicate::Record;
@@ -111,7 +112,7 @@ impl CompiledPolicy {
         nonces: &mut dyn Nonces,
     ) -> Result<Applied, Failure> {
         let records = change.key.len() + change.before.map_or(0, str::len) + change.after.map_or(0, str::len);
-        let mut data = String::with_capacity(records + 512);
+        let mut data = String::with_capacity(records + 512 + HEAD_CAPACITY);
         let mut protector = Protector { policy: self, keys, nonces, rid, fingerprints: String::new() };
         data.push_str("{\"key\":");
         protector.write_key(change.key, &mut data)?;

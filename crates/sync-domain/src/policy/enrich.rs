@@ -3,7 +3,7 @@
 use super::apply::{Protector, fits, value_of, write_tail};
 use super::scope::INNER;
 use super::{CompiledPolicy, Failure, PolicyKeys, Protected};
-use crate::event::{Event, ReceivedEvent};
+use crate::event::{Event, HEAD_CAPACITY, ReceivedEvent};
 use crate::outcome::Reason;
 use crate::protect::Nonces;
 use crate::scan::{Kind, Scanner, Value, write_string};
@@ -53,7 +53,7 @@ impl Protected {
     }
 
     fn assemble(event: &ReceivedEvent<'_>, after: Option<&str>, changed: Option<Vec<String>>, fingerprints: &str) -> Self {
-        let mut data = String::with_capacity(event.key.len() + after.map_or(4, str::len) + 256);
+        let mut data = String::with_capacity(event.key.len() + after.map_or(4, str::len) + 256 + HEAD_CAPACITY);
         data.push_str("{\"key\":");
         data.push_str(event.key);
         if event.has_before {

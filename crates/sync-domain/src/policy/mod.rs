@@ -116,8 +116,8 @@ impl Protected {
         self.changed.as_deref()
     }
 
-    pub(crate) fn into_changed(self) -> Option<Vec<String>> {
-        self.changed
+    pub(crate) fn into_parts(self) -> (String, Option<Vec<String>>) {
+        (self.data, self.changed)
     }
 
     /// The schema's number.
