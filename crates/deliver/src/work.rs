@@ -161,7 +161,11 @@ impl Work<'_> {
         let rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
         match rows.get(key) {
             Some(Ok(row)) => Ok(row.clone()),
-            Some(Err(_)) | None => Err(ledger_away()),
+            Some(Err(error)) => {
+                tracing::warn!(error.operation = error.operation, error.code = error.code, "the ledger cannot be read");
+                Err(ledger_away())
+            }
+            None => Err(ledger_away()),
         }
     }
 
