@@ -4,7 +4,10 @@
 //! **Invariant.** What must arrive is computed here without the product's code: the sample policy is stated a second
 //! time (`expected`), sealed values are opened and tokens recomputed with another implementation (`opener`).
 
-#![expect(clippy::indexing_slicing, reason = "a JSON value answers a name that it lacks with null, it does not panic")]
+#![expect(
+    clippy::indexing_slicing,
+    reason = "a JSON value answers a name that it lacks with null, it does not panic"
+)]
 
 pub mod artifacts;
 pub mod aws;

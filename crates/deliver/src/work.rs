@@ -162,7 +162,11 @@ impl Work<'_> {
         match rows.get(key) {
             Some(Ok(row)) => Ok(row.clone()),
             Some(Err(error)) => {
-                tracing::warn!(error.operation = error.operation, error.code = error.code, "the ledger cannot be read");
+                tracing::warn!(
+                    error.operation = error.operation,
+                    error.code = error.code,
+                    "the ledger cannot be read"
+                );
                 Err(ledger_away())
             }
             None => Err(ledger_away()),

@@ -22,6 +22,9 @@ const REFRESH_GAP: Duration = Duration::from_secs(10);
 pub struct SecretsManager {
     client: Client,
     cache: Mutex<HashMap<String, Cached>>,
+    /// Held while a secret is read: who needs it at the same time waits and finds it in the cache. What is inside is the
+    /// last read that failed, for those who waited for it.
+    reading: tokio::sync::Mutex<Option<Failed>>,
     kept: Duration,
     refresh_gap: Duration,
 }
@@ -29,6 +32,13 @@ pub struct SecretsManager {
 struct Cached {
     text: Zeroizing<String>,
     read_at: Instant,
+}
+
+struct Failed {
+    name: String,
+    at: Instant,
+    kind: Kind,
+    code: String,
 }
 
 impl fmt::Debug for SecretsManager {
@@ -40,7 +50,13 @@ impl fmt::Debug for SecretsManager {
 impl SecretsManager {
     /// An empty cache before the service.
     pub fn new(client: Client) -> Self {
-        Self { client, cache: Mutex::default(), kept: KEPT, refresh_gap: REFRESH_GAP }
+        Self {
+            client,
+            cache: Mutex::default(),
+            reading: tokio::sync::Mutex::default(),
+            kept: KEPT,
+            refresh_gap: REFRESH_GAP,
+        }
     }
 
     fn cached(&self, name: &str, younger_than: Duration) -> Option<Zeroizing<String>> {
@@ -53,8 +69,21 @@ impl SecretsManager {
         if let Some(text) = self.cached(name, age) {
             return Ok(text);
         }
+        let asked_at = Instant::now();
+        let mut last_failed = self.reading.lock().await;
+        if let Some(text) = self.cached(name, age.max(asked_at.elapsed())) {
+            return Ok(text);
+        }
+        if let Some(failed) =
+            last_failed.as_ref().filter(|failed| failed.name == name && failed.at > asked_at)
+        {
+            return Err(error(GET, failed.kind, failed.code.as_str()));
+        }
         let call = self.client.get_secret_value().secret_id(name);
-        let answer = call.send().await.map_err(|failed| from_sdk(GET, &failed))?;
+        let answer = call.send().await.map_err(|failed| from_sdk(GET, &failed)).inspect_err(|failure| {
+            let (name, code) = (name.to_owned(), failure.code.clone());
+            *last_failed = Some(Failed { name, at: Instant::now(), kind: failure.kind, code });
+        })?;
         let text =
             answer.secret_string.map(Zeroizing::new).ok_or_else(|| error(GET, Kind::Refused, "NotText"))?;
         if let Ok(mut cache) = self.cache.lock() {

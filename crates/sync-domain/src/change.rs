@@ -286,7 +286,14 @@ mod tests {
     #[test]
     fn a_change_reads_as_it_was_written() {
         let whole = sample();
-        let bare = Change { version: None, subject_key_id: None, run: Some("r".into()), only: Some("t".into()), after: None, ..sample() };
+        let bare = Change {
+            version: None,
+            subject_key_id: None,
+            run: Some("r".into()),
+            only: Some("t".into()),
+            after: None,
+            ..sample()
+        };
         for change in [whole, bare] {
             let body = change.write();
             assert_eq!(Change::read(&body, &Limits::default()), Ok(change));

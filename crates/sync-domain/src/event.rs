@@ -280,7 +280,10 @@ impl<'a> ReceivedEvent<'a> {
     pub fn fingerprint(&self, text: &str) -> Option<&str> {
         let (_, payload) = crate::protect::sealed_parts(text)?;
         let nonce = payload.get(..16)?;
-        self.fingerprints.iter().find(|(known, _)| known == nonce).map(|(_, fingerprint)| fingerprint.as_ref())
+        self.fingerprints
+            .iter()
+            .find(|(known, _)| known == nonce)
+            .map(|(_, fingerprint)| fingerprint.as_ref())
     }
 
     /// The event again, as it was received, to be published.
@@ -290,7 +293,8 @@ impl<'a> ReceivedEvent<'a> {
 }
 
 /// Bounds of an event: it comes out of our own hands, so only its size counts.
-const EVENT_LIMITS: Limits = Limits { bytes: 1 << 20, depth: 64, items: 500_000, string: 1 << 20, names: 10_000 };
+const EVENT_LIMITS: Limits =
+    Limits { bytes: 1 << 20, depth: 64, items: 500_000, string: 1 << 20, names: 10_000 };
 
 #[derive(Default)]
 struct Members<'a> {
@@ -303,8 +307,20 @@ struct Members<'a> {
 }
 
 const TEXTS: [&str; 14] = [
-    "id", "source", "type", "subject", "time", "dataschema", "sequence", "partitionkey", "policyversion",
-    "traceparent", "origin", "subjectkeyid", "run", "only",
+    "id",
+    "source",
+    "type",
+    "subject",
+    "time",
+    "dataschema",
+    "sequence",
+    "partitionkey",
+    "policyversion",
+    "traceparent",
+    "origin",
+    "subjectkeyid",
+    "run",
+    "only",
 ];
 
 impl<'a> Members<'a> {

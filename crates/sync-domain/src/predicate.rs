@@ -111,7 +111,8 @@ impl Predicate {
         &self,
         resolve: &impl Fn(&str) -> Result<(usize, Option<Type>), String>,
     ) -> Result<Compiled, (String, String)> {
-        let list = |parts: &[Self]| parts.iter().map(|part| part.compile(resolve)).collect::<Result<Vec<_>, _>>();
+        let list =
+            |parts: &[Self]| parts.iter().map(|part| part.compile(resolve)).collect::<Result<Vec<_>, _>>();
         match self {
             Self::All(parts) => Ok(Compiled::All(list(parts)?)),
             Self::Any(parts) => Ok(Compiled::Any(list(parts)?)),
@@ -198,9 +199,15 @@ impl Operand {
             (_, Some(Type::Integer | Type::Decimal | Type::Time)) => Self::ordered(literal, kind),
             (Literal::Boolean(value), Some(Type::Boolean) | None) => Ok(Self::Boolean(*value)),
             (Literal::Text(text), Some(Type::String) | None) => Ok(Self::Text(text.clone())),
-            (Literal::Integer(value), None) => Number::parse(&value.to_string()).map(Self::Number).ok_or_else(not_a_number),
-            (_, Some(Type::Json)) => Err("a value of type json can only be tested with `exists` and `changed`".to_owned()),
-            (_, Some(kind)) => Err(format!("the literal does not fit the attribute's type {kind:?}").to_lowercase()),
+            (Literal::Integer(value), None) => {
+                Number::parse(&value.to_string()).map(Self::Number).ok_or_else(not_a_number)
+            }
+            (_, Some(Type::Json)) => {
+                Err("a value of type json can only be tested with `exists` and `changed`".to_owned())
+            }
+            (_, Some(kind)) => {
+                Err(format!("the literal does not fit the attribute's type {kind:?}").to_lowercase())
+            }
         }
     }
 
@@ -224,7 +231,9 @@ impl Operand {
 
     fn is(&self, value: Value<'_>) -> bool {
         match self {
-            Self::Boolean(expected) => value.kind == Kind::Boolean && value.raw == if *expected { "true" } else { "false" },
+            Self::Boolean(expected) => {
+                value.kind == Kind::Boolean && value.raw == if *expected { "true" } else { "false" }
+            }
             Self::Text(expected) => value.kind == Kind::String && unescape(value.raw) == *expected,
             Self::Number(_) | Self::Time(_) => self.compare(value) == Some(Ordering::Equal),
         }
@@ -233,7 +242,9 @@ impl Operand {
     /// How the value stands to the operand.
     fn compare(&self, value: Value<'_>) -> Option<Ordering> {
         match self {
-            Self::Number(expected) if value.kind == Kind::Number => Some(Number::parse(value.raw)?.cmp(expected)),
+            Self::Number(expected) if value.kind == Kind::Number => {
+                Some(Number::parse(value.raw)?.cmp(expected))
+            }
             Self::Time(expected) => {
                 let time: jiff::Timestamp = value.text()?.parse().ok()?;
                 Some(time.cmp(expected))
@@ -289,7 +300,9 @@ impl Number {
             None => (false, text),
         };
         let (mantissa, exponent) = match text.split_once(['e', 'E']) {
-            Some((mantissa, exponent)) => (mantissa, exponent.parse::<i64>().ok().filter(|e| e.abs() < 1 << 60)?),
+            Some((mantissa, exponent)) => {
+                (mantissa, exponent.parse::<i64>().ok().filter(|e| e.abs() < 1 << 60)?)
+            }
             None => (text, 0),
         };
         let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
@@ -377,7 +390,11 @@ mod tests {
             ("-5", "-4", Ordering::Less),
             ("-0", "0.00", Ordering::Equal),
             ("0.001", "0.0009", Ordering::Greater),
-            ("12345678901234567890123456789012345678.1", "12345678901234567890123456789012345678.2", Ordering::Less),
+            (
+                "12345678901234567890123456789012345678.1",
+                "12345678901234567890123456789012345678.2",
+                Ordering::Less,
+            ),
             ("100", "1e2", Ordering::Equal),
             ("-1", "0", Ordering::Less),
         ] {
@@ -398,7 +415,12 @@ mod tests {
             ("a: { exists: false }", None, "null", "\"\""),
             ("a: { \"<\": 18 }", Some(Type::Integer), "17", "18"),
             ("a: { \">\": \"100.50\" }", Some(Type::Decimal), "100.51", "100.5"),
-            ("a: { \"<\": 2026-01-01T00:00:00Z }", Some(Type::Time), "\"2025-12-31T23:59:59Z\"", "\"2026-01-01T01:00:00+01:00\""),
+            (
+                "a: { \"<\": 2026-01-01T00:00:00Z }",
+                Some(Type::Time),
+                "\"2025-12-31T23:59:59Z\"",
+                "\"2026-01-01T01:00:00+01:00\"",
+            ),
             ("not: { a: { is: gold } }", None, "\"silver\"", "\"gold\""),
             ("any: [{ a: { is: red } }, { a: { is: blue } }]", None, "\"blue\"", "\"green\""),
             ("all: [{ a: { is: x } }, { a: { exists: true } }]", None, "\"x\"", "\"y\""),

@@ -387,11 +387,19 @@ impl<'a> Scanner<'a> {
     }
 
     #[inline]
-    fn first_time(&mut self, name: &str, print: u64, start: usize, outer: usize, bits: &mut u128) -> Result<()> {
+    fn first_time(
+        &mut self,
+        name: &str,
+        print: u64,
+        start: usize,
+        outer: usize,
+        bits: &mut u128,
+    ) -> Result<()> {
         let bit = 1_u128 << (print >> 57);
         let maybe_seen = *bits & bit != 0;
         *bits |= bit;
-        let duplicate = |seen: &SeenName| seen.print == print && unescape(self.slice(seen.start, seen.end)) == name;
+        let duplicate =
+            |seen: &SeenName| seen.print == print && unescape(self.slice(seen.start, seen.end)) == name;
         let seen_here = self.seen.get(outer..).unwrap_or_default();
         if maybe_seen && seen_here.iter().any(duplicate) {
             return Err(Error { kind: ErrorKind::DuplicateName, offset: start });

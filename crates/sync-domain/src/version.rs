@@ -95,14 +95,22 @@ mod tests {
     fn log_positions_order_by_commit_then_index() {
         assert!(Version::from_log(0, 1, u64::MAX) < Version::from_log(0, 2, 0));
         assert!(Version::from_log(0, 2, 9) < Version::from_log(0, 2, 10));
-        assert_eq!(Version::from_log(1, 255, 1).as_str(), "00000001-0000000000000000000000ff0000000000000001");
+        assert_eq!(
+            Version::from_log(1, 255, 1).as_str(),
+            "00000001-0000000000000000000000ff0000000000000001"
+        );
     }
 
     #[test]
     fn only_versions_parse() {
         let good = Version::from_log(7, 12, 1);
         assert_eq!(Version::parse(good.as_str()), Ok(good));
-        for bad in ["", "42", "00000000_0000000000000000000000000000000000000042", "00000000-000000000000000000000000000000000000004G"] {
+        for bad in [
+            "",
+            "42",
+            "00000000_0000000000000000000000000000000000000042",
+            "00000000-000000000000000000000000000000000000004G",
+        ] {
             assert_eq!(Version::parse(bad), Err(Error::Form), "{bad}");
         }
         for bad in ["", "-1", "1.0", "x", "12345678901234567890123456789012345678901"] {

@@ -23,7 +23,8 @@ use crate::step::{Read, Step, Stopped};
 /// Transforms a batch of the Changes queue at `now` (seconds since 1970).
 pub async fn handle(event: SqsEvent, deps: &Deps, now: i64) -> Result<SqsBatchResponse, batch::Error> {
     let started = Instant::now();
-    let report = batch::rounds_of(event, Plan::default(), async |messages| round(messages, deps, now).await).await?;
+    let report =
+        batch::rounds_of(event, Plan::default(), async |messages| round(messages, deps, now).await).await?;
     telemetry::batch_metrics(Stage::Transform, None, &report.outcomes, started.elapsed());
     Ok(report.response)
 }
@@ -39,7 +40,9 @@ async fn round(messages: &[&Message], deps: &Deps, now: i64) -> Vec<Outcome> {
     for (place, (message, read)) in messages.iter().zip(read).enumerate() {
         let outcome = if held_up.contains(message.group.as_str()) {
             let about = step::about(read);
-            deps.parker.retry_or_park(message, deps.max_receives, Reason::new("behind_failed", ""), &about).await
+            deps.parker
+                .retry_or_park(message, deps.max_receives, Reason::new("behind_failed", ""), &about)
+                .await
         } else {
             let step = read.and_then(|read| match unready.get(read.policy().model()) {
                 Some(reason) => Err(Stopped::without_keys(read, reason)),
@@ -62,7 +65,9 @@ async fn round(messages: &[&Message], deps: &Deps, now: i64) -> Vec<Outcome> {
         outcomes.push(outcome);
     }
     for (place, about, result) in onward.send(deps).await {
-        if let (Err(error), Some(message), Some(outcome)) = (result, messages.get(place), outcomes.get_mut(place)) {
+        if let (Err(error), Some(message), Some(outcome)) =
+            (result, messages.get(place), outcomes.get_mut(place))
+        {
             tracing::warn!(error = %error, "an event was not taken");
             let reason = Reason::new("publish_failed", error.code);
             *outcome = deps.parker.retry_or_park(message, deps.max_receives, reason, &about).await;

@@ -52,7 +52,8 @@ impl<'d> Read<'_, 'd> {
 
 /// Reads one message.
 pub(crate) fn read<'m, 'd>(message: &'m Message, deps: &'d Deps) -> Result<Read<'m, 'd>, Stopped> {
-    guarded(|| read_change(message, deps)).unwrap_or_else(|reason| Err(Stopped::Retry(reason, Box::default())))
+    guarded(|| read_change(message, deps))
+        .unwrap_or_else(|reason| Err(Stopped::Retry(reason, Box::default())))
 }
 
 /// Applies the policy to what was read and makes the event.
@@ -62,17 +63,23 @@ pub(crate) fn transform(read: Read<'_, '_>, deps: &Deps) -> Result<Step, Stopped
 
 fn read_change<'m, 'd>(message: &'m Message, deps: &'d Deps) -> Result<Read<'m, 'd>, Stopped> {
     let find = |model: &str| model.parse().ok().and_then(|model: ModelId| deps.policies.get(&model));
-    let about = |change: &Change<'_>| Box::new(About {
-        id: Some(change.id.clone().into_owned()),
-        rid: Some(RecordId::from_wire(message.group.as_str())),
-        source: change.source.parse().ok(),
-        model: change.model.parse().ok(),
-        ..About::default()
-    });
+    let about = |change: &Change<'_>| {
+        Box::new(About {
+            id: Some(change.id.clone().into_owned()),
+            rid: Some(RecordId::from_wire(message.group.as_str())),
+            source: change.source.parse().ok(),
+            model: change.model.parse().ok(),
+            ..About::default()
+        })
+    };
     let captured = match Captured::read(&message.body, &LIMITS, find) {
         Ok(Ok(captured)) => captured,
-        Ok(Err(change)) => return Err(Stopped::Rejected(Reason::new("unknown_model", "model"), about(&change))),
-        Err(error) => return Err(Stopped::Rejected(Reason::new("not_a_change", place_of(&error)), Box::default())),
+        Ok(Err(change)) => {
+            return Err(Stopped::Rejected(Reason::new("unknown_model", "model"), about(&change)));
+        }
+        Err(error) => {
+            return Err(Stopped::Rejected(Reason::new("not_a_change", place_of(&error)), Box::default()));
+        }
     };
     let mut about = about(&captured.change);
     let source = match permitted_source(&captured, deps) {
@@ -156,7 +163,8 @@ fn place_of(error: &change::Error) -> String {
 /// The source of a change, which must be the one that writes its model.
 fn permitted_source<'d>(captured: &Captured<'_, '_>, deps: &'d Deps) -> Result<&'d Source, Reason> {
     let id: Option<SourceId> = captured.change.source.parse().ok();
-    let source = id.and_then(|id| deps.sources.get(&id)).ok_or_else(|| Reason::new("unknown_source", "source"))?;
+    let source =
+        id.and_then(|id| deps.sources.get(&id)).ok_or_else(|| Reason::new("unknown_source", "source"))?;
     match source.models().contains(captured.policy.model()) {
         true => Ok(source),
         false => Err(Reason::new("forbidden_model", "model")),

@@ -17,8 +17,8 @@ const PUBLISHED: &Allowed = &[
     (
         "secretsmanager",
         "GetSecretValue",
-        11,
-        "capture-push: one; deliver: one per group of its first batch; then cached",
+        2,
+        "capture-push and deliver: one secret each, once in five minutes",
     ),
     (
         "kms",
@@ -43,8 +43,8 @@ const ENRICHED: &Allowed = &[
     (
         "secretsmanager",
         "GetSecretValue",
-        11,
-        "capture-push: one; deliver: one per group of its first batch; then cached",
+        2,
+        "capture-push and deliver: one secret each, once in five minutes",
     ),
     ("kms", "GenerateMac", 4, "every stage: the root of its hashes, once per process"),
     ("kms", "GenerateDataKey", 1, "transform: one sealed attribute; what enrich adds is not sealed"),

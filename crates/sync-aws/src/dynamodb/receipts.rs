@@ -68,7 +68,11 @@ impl Receipts for DynamoReceipts {
     async fn settle(&self, request_id: &str, accepted: &[usize]) -> Result<()> {
         let accepted: Vec<String> = accepted.iter().map(usize::to_string).collect();
         // Two attempts may settle side by side: what either got confirmed stays confirmed. A set cannot be empty.
-        let update = if accepted.is_empty() { "SET #settled = :yes" } else { "SET #settled = :yes ADD #accepted :accepted" };
+        let update = if accepted.is_empty() {
+            "SET #settled = :yes"
+        } else {
+            "SET #settled = :yes ADD #accepted :accepted"
+        };
         let accepted = (!accepted.is_empty()).then_some(AttributeValue::Ns(accepted));
         let call = self
             .client
@@ -96,7 +100,8 @@ fn receipt(item: &Item) -> Option<Receipt> {
         (None, _) => None,
         (Some(_), None) => Some(Vec::new()),
         (Some(_), Some(set)) => {
-            let mut indices = set.as_ns().ok()?.iter().map(|n| n.parse().ok()).collect::<Option<Vec<usize>>>()?;
+            let mut indices =
+                set.as_ns().ok()?.iter().map(|n| n.parse().ok()).collect::<Option<Vec<usize>>>()?;
             indices.sort_unstable();
             Some(indices)
         }

@@ -57,6 +57,16 @@ async fn a_burst_of_refreshes_reads_once() {
 }
 
 #[tokio::test]
+async fn who_needs_a_secret_at_the_same_time_waits_for_one_read() {
+    let rule = numbered();
+    let secrets = secrets(&rule, LONG, LONG);
+    for text in futures_util::future::join_all((0..10).map(|_| secrets.get(NAME))).await {
+        assert_eq!(*text.unwrap(), "one");
+    }
+    assert_eq!(rule.num_calls(), 1);
+}
+
+#[tokio::test]
 async fn a_binary_secret_is_refused_and_a_missing_one_too() {
     let binary = mock!(Client::get_secret_value).then_output(|| GetSecretValueOutput::builder().build());
     assert_eq!(secrets(&binary, LONG, LONG).get(NAME).await.unwrap_err().code, "NotText");

@@ -126,7 +126,8 @@ mod tests {
         let choice = choice.map(|name| vec![AttributeChoice { name: name.into(), rename: None }]);
         let mapping = Mapping::compile(choice.as_deref()).unwrap();
         let (target, rid) = (target.parse().unwrap(), RecordId::from_wire(rid));
-        let content = Content { target: &target, rid: &rid, key, record, policy_version: "p", mapping: &mapping };
+        let content =
+            Content { target: &target, rid: &rid, key, record, policy_version: "p", mapping: &mapping };
         let find = |text: &str| {
             let (_, payload) = crate::protect::sealed_parts(text)?;
             fingerprints.iter().find(|(nonce, _)| payload.starts_with(nonce)).map(|(_, print)| *print)

@@ -94,7 +94,12 @@ impl<'a, 'p> Captured<'a, 'p> {
     }
 
     /// Applies the policy to the change of the record `rid`.
-    pub fn apply(&self, rid: &RecordId, keys: &mut PolicyKeys, nonces: &mut dyn Nonces) -> Result<Applied, Failure> {
+    pub fn apply(
+        &self,
+        rid: &RecordId,
+        keys: &mut PolicyKeys,
+        nonces: &mut dyn Nonces,
+    ) -> Result<Applied, Failure> {
         let before = self.spans(self.change.before, &self.before)?;
         let after = self.spans(self.change.after, &self.after)?;
         self.policy.apply(&self.change, before.as_deref(), after.as_deref(), rid, keys, nonces)
@@ -139,12 +144,8 @@ impl CompiledPolicy {
             }
             (Some(_), None) => Enrichment::Pass,
         };
-        let protected = Protected {
-            data,
-            changed,
-            schema: self.schema.clone(),
-            policy_version: self.version.clone(),
-        };
+        let protected =
+            Protected { data, changed, schema: self.schema.clone(), policy_version: self.version.clone() };
         Ok(Applied { protected, enrichment })
     }
 
@@ -321,14 +322,21 @@ impl Protector<'_, '_> {
         }
     }
 
-    fn write_attribute(&mut self, index: usize, value: Option<Value<'_>>, out: &mut String) -> Result<bool, Failure> {
+    fn write_attribute(
+        &mut self,
+        index: usize,
+        value: Option<Value<'_>>,
+        out: &mut String,
+    ) -> Result<bool, Failure> {
         let policy = self.policy;
         let Some(attribute) = policy.attributes.get(index) else { return Ok(false) };
         match (value, policy.missing) {
             (Some(value), _) => self.write_value(index, attribute, value, out)?,
             (None, Missing::Keep) => return Ok(false),
             (None, Missing::Null) => out.push_str("null"),
-            (None, Missing::Refuse) => return Err(Reason::new("missing_attribute", attribute.path.as_str()).into()),
+            (None, Missing::Refuse) => {
+                return Err(Reason::new("missing_attribute", attribute.path.as_str()).into());
+            }
         }
         Ok(true)
     }
@@ -354,7 +362,8 @@ impl Protector<'_, '_> {
             }
             (None, Missing::Refuse) => return Err(Reason::new("missing_attribute", path).into()),
         };
-        let mut scanner = Scanner::new(array, &INNER).map_err(super::scope::WalkError::from).map_err(Reason::from)?;
+        let mut scanner =
+            Scanner::new(array, &INNER).map_err(super::scope::WalkError::from).map_err(Reason::from)?;
         out.push('[');
         scanner.array(|scanner, at| {
             if at > 0 {

@@ -21,7 +21,11 @@ enum Method {
     Constant(String),
     Concat(Vec<Part>),
     Coalesce(Vec<usize>),
-    Code { of: usize, map: BTreeMap<String, String>, default: Option<String> },
+    Code {
+        of: usize,
+        map: BTreeMap<String, String>,
+        default: Option<String>,
+    },
 }
 
 #[derive(Debug, Clone)]
@@ -132,13 +136,16 @@ fn json_of(literal: &Literal) -> String {
 }
 
 /// An attribute that rules may read: it stands in the record, outside arrays.
-pub(super) fn readable(path: &str, attributes: &[Attribute]) -> Result<(usize, Option<crate::config::Type>), String> {
+pub(super) fn readable(
+    path: &str,
+    attributes: &[Attribute],
+) -> Result<(usize, Option<crate::config::Type>), String> {
     let found = attributes.iter().enumerate().find(|(_, attribute)| attribute.path == path);
     match found {
         None => Err(format!("no attribute {path} is listed")),
-        Some((_, attribute)) if attribute.slot.is_none() => {
-            Err(format!("{path} is computed, looked up or inside an array; only attributes of the record itself can be read"))
-        }
+        Some((_, attribute)) if attribute.slot.is_none() => Err(format!(
+            "{path} is computed, looked up or inside an array; only attributes of the record itself can be read"
+        )),
         Some((index, attribute)) => Ok((index, attribute.kind)),
     }
 }

@@ -26,16 +26,22 @@ impl CompiledPolicy {
         let mut after = event.after.ok_or_else(|| Reason::new("no_record", "data.after"))?.to_owned();
         let rid = &event.envelope.rid;
         let mut protector = Protector { policy: self, keys, nonces, rid, fingerprints: String::new() };
-        for (index, attribute) in self.attributes.iter().enumerate().filter(|(_, attribute)| attribute.later) {
-            let json = found.iter().find(|(path, _)| *path == attribute.path).map_or("null", |(_, json)| json.as_str());
-            let value = value_of(json).map_err(|_| Reason::new("lookup_not_json", attribute.path.as_str()))?;
+        for (index, attribute) in self.attributes.iter().enumerate().filter(|(_, attribute)| attribute.later)
+        {
+            let json = found
+                .iter()
+                .find(|(path, _)| *path == attribute.path)
+                .map_or("null", |(_, json)| json.as_str());
+            let value =
+                value_of(json).map_err(|_| Reason::new("lookup_not_json", attribute.path.as_str()))?;
             if !fits(value, attribute.kind) {
                 return Err(Reason::new("lookup_type_mismatch", attribute.path.as_str()).into());
             }
             let mut protected = String::new();
             protector.write_value(index, attribute, value, &mut protected)?;
             let names: Vec<&str> = attribute.output.split('.').collect();
-            after = set_member(&after, &names, &protected).map_err(|_| Reason::new("not_an_event", "data.after"))?;
+            after = set_member(&after, &names, &protected)
+                .map_err(|_| Reason::new("not_an_event", "data.after"))?;
         }
         let mut fingerprints = protector.fingerprints;
         write_fingerprints(event, &mut fingerprints);
@@ -48,12 +54,19 @@ impl Protected {
     pub(crate) fn of_received(event: &ReceivedEvent<'_>) -> Self {
         let mut fingerprints = String::new();
         write_fingerprints(event, &mut fingerprints);
-        let changed = event.changed.as_ref().map(|names| names.iter().map(|name| name.clone().into_owned()).collect());
+        let changed =
+            event.changed.as_ref().map(|names| names.iter().map(|name| name.clone().into_owned()).collect());
         Self::assemble(event, event.after, changed, &fingerprints)
     }
 
-    fn assemble(event: &ReceivedEvent<'_>, after: Option<&str>, changed: Option<Vec<String>>, fingerprints: &str) -> Self {
-        let mut data = String::with_capacity(event.key.len() + after.map_or(4, str::len) + 256 + HEAD_CAPACITY);
+    fn assemble(
+        event: &ReceivedEvent<'_>,
+        after: Option<&str>,
+        changed: Option<Vec<String>>,
+        fingerprints: &str,
+    ) -> Self {
+        let mut data =
+            String::with_capacity(event.key.len() + after.map_or(4, str::len) + 256 + HEAD_CAPACITY);
         data.push_str("{\"key\":");
         data.push_str(event.key);
         if event.has_before {
@@ -63,7 +76,12 @@ impl Protected {
         data.push_str(",\"after\":");
         data.push_str(after.unwrap_or("null"));
         write_tail(changed.as_deref(), fingerprints, &mut data);
-        Self { data, changed, schema: event.schema.as_ref().into(), policy_version: event.policy_version.as_ref().into() }
+        Self {
+            data,
+            changed,
+            schema: event.schema.as_ref().into(),
+            policy_version: event.policy_version.as_ref().into(),
+        }
     }
 }
 

@@ -15,8 +15,8 @@ mod scope;
 use std::sync::Arc;
 
 pub use self::apply::{Applied, Captured, Enrichment};
-pub use self::keys::PolicyKeys;
 use self::compute::Recipe;
+pub use self::keys::PolicyKeys;
 use self::path::Step;
 use self::scope::{Entry, Layout, Scope, Slot};
 use crate::config::{Class, Mask, Missing, Model, Protect, Type};
@@ -186,7 +186,12 @@ impl Compiler {
                     additions.push((layout, output_steps, place.clone()));
                 }
             } else {
-                entries.push(Entry { attribute: index, path: path.clone(), input: input_steps, output: output_steps });
+                entries.push(Entry {
+                    attribute: index,
+                    path: path.clone(),
+                    input: input_steps,
+                    output: output_steps,
+                });
             }
             attributes.push(Attribute {
                 path: path.clone(),
@@ -256,7 +261,10 @@ impl Compiler {
             Some(Protect::Tokenize) => Rule::Tokenize,
             Some(Protect::Mask(mask)) => {
                 if mask.text.is_some() && (mask.keep_first > 0 || mask.keep_last > 0) {
-                    self.error(place, "a mask has a fixed `text`, or keeps the first and last characters, not both");
+                    self.error(
+                        place,
+                        "a mask has a fixed `text`, or keeps the first and last characters, not both",
+                    );
                 }
                 Rule::Mask(mask.clone())
             }
@@ -292,7 +300,10 @@ impl Compiler {
                 Err(message) => self.error(place.clone(), message),
             }
             // A computed attribute takes the highest class that it reads.
-            let class = compute::inputs(compute).into_iter().filter_map(|input| model.attributes.get(input)).map(|a| a.class);
+            let class = compute::inputs(compute)
+                .into_iter()
+                .filter_map(|input| model.attributes.get(input))
+                .map(|a| a.class);
             let reads = class.max().unwrap_or(Class::Public);
             if reads >= Class::Personal && written.protect.is_none() {
                 let message = "it reads a personal or sensitive attribute, so it must say how it is protected; `none` leaves it in clear on purpose";
@@ -313,7 +324,10 @@ impl Compiler {
                 Some(index) => {
                     let Some(attribute) = attributes.get(index) else { continue };
                     if attribute.slot.is_none() || name.contains('.') || attribute.output.contains('.') {
-                        self.error(place, "a key attribute is a plain attribute at the top of the record and of the event");
+                        self.error(
+                            place,
+                            "a key attribute is a plain attribute at the top of the record and of the event",
+                        );
                     } else if !matches!(attribute.rule, Rule::Clear | Rule::Tokenize) {
                         self.error(place, "a key attribute can be clear or tokenized: the other rules make different records look alike, or one record different");
                     } else if matches!(attribute.kind, Some(Type::Json | Type::Decimal)) {
@@ -328,9 +342,13 @@ impl Compiler {
 
     fn subject(&mut self, model: &Model, attributes: &[Attribute]) -> Option<usize> {
         let name = model.subject.as_ref()?;
-        let found = attributes.iter().position(|attribute| attribute.path == *name && attribute.slot.is_some());
+        let found =
+            attributes.iter().position(|attribute| attribute.path == *name && attribute.slot.is_some());
         if found.is_none() {
-            self.error("subject".to_owned(), "the subject must be a listed attribute of the record, outside arrays");
+            self.error(
+                "subject".to_owned(),
+                "the subject must be a listed attribute of the record, outside arrays",
+            );
         }
         found
     }

@@ -15,7 +15,9 @@ pub(crate) fn parse(path: &str) -> Result<Vec<Step>, &'static str> {
     for part in path.split('.') {
         let name = part.trim_end_matches("[]");
         if name.is_empty() || name.contains(['[', ']']) {
-            return Err("a path is dotted names, each with `[]` behind it if it is an array: `contacts[].email`");
+            return Err(
+                "a path is dotted names, each with `[]` behind it if it is an array: `contacts[].email`",
+            );
         }
         steps.push(Step::Member(name.to_owned()));
         steps.extend(std::iter::repeat_n(Step::Each, (part.len() - name.len()) / 2));

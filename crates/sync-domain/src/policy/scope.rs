@@ -10,7 +10,8 @@ use crate::outcome::Reason;
 use crate::scan::{self, Kind, Limits, Scanner, Value, name_print, write_string};
 
 /// Bounds inside a record: whoever captured it has checked it, and the scanner still refuses what is not JSON.
-pub(super) const INNER: Limits = Limits { bytes: 1 << 20, depth: 64, items: 500_000, string: 1 << 20, names: 10_000 };
+pub(super) const INNER: Limits =
+    Limits { bytes: 1 << 20, depth: 64, items: 500_000, string: 1 << 20, names: 10_000 };
 
 /// The spans of a scope's slots in one record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,9 +136,14 @@ pub(super) type Conflict = (String, String);
 impl Scope {
     /// Builds the scope of these attributes; `prefix` is the path of the array whose elements they stand in.
     pub(super) fn build(entries: Vec<Entry>, prefix: &str) -> Result<Self, Conflict> {
-        let root = Node { name: String::new(), path: prefix.to_owned(), children: Children::default(), slot: None };
-        let mut scope =
-            Self { nodes: vec![root], slots: Vec::new(), output: Layout::Object(Vec::new()), input: Layout::Object(Vec::new()) };
+        let root =
+            Node { name: String::new(), path: prefix.to_owned(), children: Children::default(), slot: None };
+        let mut scope = Self {
+            nodes: vec![root],
+            slots: Vec::new(),
+            output: Layout::Object(Vec::new()),
+            input: Layout::Object(Vec::new()),
+        };
         let mut arrays: BTreeMap<Vec<Step>, (Vec<Step>, Vec<Entry>)> = BTreeMap::new();
         for entry in entries {
             let each = |steps: &[Step]| steps.iter().position(|step| *step == Step::Each);
@@ -250,7 +256,8 @@ impl Scope {
         }
         let path = if node.path.is_empty() { name.clone() } else { format!("{}.{name}", node.path) };
         let print = name_print(name.as_bytes());
-        let known = node.children.find(print, |child| self.nodes.get(child).is_some_and(|node| node.name == *name));
+        let known =
+            node.children.find(print, |child| self.nodes.get(child).is_some_and(|node| node.name == *name));
         if let Some(child) = known {
             return Ok(child);
         }

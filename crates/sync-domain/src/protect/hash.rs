@@ -114,7 +114,11 @@ impl LedgerHasher {
 }
 
 /// The event id: `evt_` and the hash of (record id, version, operation).
-pub fn event_id(rid: &RecordId, version: &Version, operation: crate::change::Operation) -> crate::id::EventId {
+pub fn event_id(
+    rid: &RecordId,
+    version: &Version,
+    operation: crate::change::Operation,
+) -> crate::id::EventId {
     let mut input = Vec::with_capacity(128);
     for part in [rid.as_str(), version.as_str(), operation.as_str()] {
         push_part(&mut input, part.as_bytes());
@@ -138,7 +142,11 @@ mod tests {
         let mut info = Vec::new();
         push_part(&mut info, b"record");
         let mut expected = [0; 32];
-        Prk::new_less_safe(HKDF_SHA256, &[7; 32]).expand(&[&info], HKDF_SHA256).unwrap().fill(&mut expected).unwrap();
+        Prk::new_less_safe(HKDF_SHA256, &[7; 32])
+            .expand(&[&info], HKDF_SHA256)
+            .unwrap()
+            .fill(&mut expected)
+            .unwrap();
         assert_eq!(expand(&root, &["record"]).as_slice(), expected);
         assert_ne!(expand(&root, &["ab", "c"]), expand(&root, &["a", "bc"]));
     }

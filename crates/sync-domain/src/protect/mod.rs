@@ -8,7 +8,8 @@ mod token;
 pub use self::hash::{IdHasher, LedgerHasher, event_id};
 pub use self::mask::mask;
 pub use self::seal::{
-    KEY_LIFETIME_S, OpenError, SEALED_PREFIX, SEALS_PER_KEY, Sealed, SealingKey, UnwrappedKey, open, sealed_parts,
+    KEY_LIFETIME_S, OpenError, SEALED_PREFIX, SEALS_PER_KEY, Sealed, SealingKey, UnwrappedKey, open,
+    sealed_parts,
 };
 pub use self::token::{TokenHasher, TokenKey};
 

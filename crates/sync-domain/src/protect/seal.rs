@@ -95,7 +95,8 @@ impl SealingKey {
         let mut text = String::with_capacity(self.prefix.len() + payload.len() * 4 / 3 + 4);
         text.push_str(&self.prefix);
         URL_SAFE_NO_PAD.encode_string(&payload, &mut text);
-        let nonce = text.get(self.prefix.len()..self.prefix.len() + NONCE_CHARACTERS).unwrap_or_default().to_owned();
+        let nonce =
+            text.get(self.prefix.len()..self.prefix.len() + NONCE_CHARACTERS).unwrap_or_default().to_owned();
         Ok(Sealed { text, nonce })
     }
 }
@@ -138,7 +139,13 @@ impl UnwrappedKey {
 }
 
 /// Opens a sealed value of (model, attribute, record): the JSON value as it was written.
-pub fn open(key: &UnwrappedKey, sealed: &str, model: &str, attribute: &str, rid: &RecordId) -> Result<String, OpenError> {
+pub fn open(
+    key: &UnwrappedKey,
+    sealed: &str,
+    model: &str,
+    attribute: &str,
+    rid: &RecordId,
+) -> Result<String, OpenError> {
     let (key_id, payload) = sealed_parts(sealed).ok_or(OpenError::Format)?;
     if key_id != key.key_id {
         return Err(OpenError::WrongKey);

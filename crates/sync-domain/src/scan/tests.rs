@@ -13,8 +13,23 @@ fn kind_of(document: &str) -> ErrorKind {
 #[test]
 fn what_json_allows_is_accepted() {
     for good in [
-        "null", "true", "false", "0", "-0", "12", "-1.5e+10", "1E400", "1.10", "\"\"", "[]", "{}", " { } ",
-        "[1,2,[3]]", r#"{"a":{"b":[{"c":null}]}}"#, r#""😀 \" \\ \/ \b\f\n\r\t""#, "\"\u{FFFF}\u{7f}é漢\"",
+        "null",
+        "true",
+        "false",
+        "0",
+        "-0",
+        "12",
+        "-1.5e+10",
+        "1E400",
+        "1.10",
+        "\"\"",
+        "[]",
+        "{}",
+        " { } ",
+        "[1,2,[3]]",
+        r#"{"a":{"b":[{"c":null}]}}"#,
+        r#""😀 \" \\ \/ \b\f\n\r\t""#,
+        "\"\u{FFFF}\u{7f}é漢\"",
         "\t\r\n 1 \n",
     ] {
         assert_eq!(check(good), Ok(()), "{good}");
@@ -53,7 +68,10 @@ fn what_json_forbids_is_refused() {
     ] {
         assert_eq!(kind_of(bad), kind, "{bad}");
     }
-    assert_eq!(validate(b"\"\xff\"", &Limits::default()).unwrap_err(), Error { kind: ErrorKind::NotUtf8, offset: 1 });
+    assert_eq!(
+        validate(b"\"\xff\"", &Limits::default()).unwrap_err(),
+        Error { kind: ErrorKind::NotUtf8, offset: 1 }
+    );
 }
 
 #[test]

@@ -24,7 +24,10 @@ fn what_is_sealed_opens_as_it_was_written() {
         let sealed = sealing("customer", "national_id").seal(value, &rid("r"), [3; 12]).unwrap();
         assert!(sealed.text.starts_with(SEALED_PREFIX));
         assert_eq!(sealed_parts(&sealed.text).unwrap().1.get(..16), Some(sealed.nonce.as_str()));
-        assert_eq!(open(&unwrapped(), &sealed.text, "customer", "national_id", &rid("r")).as_deref(), Ok(value));
+        assert_eq!(
+            open(&unwrapped(), &sealed.text, "customer", "national_id", &rid("r")).as_deref(),
+            Ok(value)
+        );
     }
 }
 
@@ -41,13 +44,17 @@ fn every_flipped_bit_is_refused() {
         }
     }
     for length in 0..sealed.len() {
-        assert!(open(&unwrapped(), sealed.get(..length).unwrap(), "customer", "national_id", &rid("r")).is_err(), "{length}");
+        assert!(
+            open(&unwrapped(), sealed.get(..length).unwrap(), "customer", "national_id", &rid("r")).is_err(),
+            "{length}"
+        );
     }
 }
 
 #[test]
 fn a_value_moved_to_another_place_is_refused() {
-    let places = [("customer", "a", "r1"), ("customer", "b", "r1"), ("partner", "a", "r1"), ("customer", "a", "r2")];
+    let places =
+        [("customer", "a", "r1"), ("customer", "b", "r1"), ("partner", "a", "r1"), ("customer", "a", "r2")];
     for (model, attribute, record) in places {
         let sealed = sealing(model, attribute).seal("1", &rid(record), [3; 12]).unwrap().text;
         for (other_model, other_attribute, other_record) in places {
@@ -62,7 +69,8 @@ fn a_value_moved_to_another_place_is_refused() {
 fn a_key_that_is_not_the_sealing_one_is_refused_before_it_is_used() {
     let key_id = SealingKey::id_of(&KeyBytes::new(PLAIN));
     assert_eq!(UnwrappedKey::new(&KeyBytes::new([8; 32]), &key_id).unwrap_err(), OpenError::WrongKey);
-    let other = UnwrappedKey::new(&KeyBytes::new([8; 32]), &SealingKey::id_of(&KeyBytes::new([8; 32]))).unwrap();
+    let other =
+        UnwrappedKey::new(&KeyBytes::new([8; 32]), &SealingKey::id_of(&KeyBytes::new([8; 32]))).unwrap();
     let sealed = sealing("m", "a").seal("1", &rid("r"), [3; 12]).unwrap().text;
     assert_eq!(open(&other, &sealed, "m", "a", &rid("r")), Err(OpenError::WrongKey));
 }
