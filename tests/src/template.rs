@@ -497,8 +497,10 @@ fn queues_give_up_in_time(template: &Template) -> Vec<String> {
         .chain(template.mappings().filter_map(|(_, _, function, queue)| {
             let told = &template.properties(function)["Environment"]["Variables"]["MAX_RECEIVES"];
             let tries = &template.properties(queue)["RedrivePolicy"]["maxReceiveCount"];
-            (template.number(told) != template.number(tries))
-                .then(|| format!("{function} is told another count than {queue} has"))
+            let (told, tries) = (template.number(told), template.number(tries));
+            // A function parks what is at its end; a few receives more give a parking that fails another chance.
+            let room = if tries == Some(1000) { told == tries } else { told < tries && told >= Some(5) };
+            (!room).then(|| format!("{function} is told another count than {queue} leaves room for"))
         }))
         .collect()
 }
@@ -579,7 +581,8 @@ fn filters_are_within_limits(template: &Template) -> Vec<String> {
         if policy.len() > 5 || combinations > 150 {
             breaches.push(format!("{id}: {} keys, {combinations} combinations", policy.len()));
         }
-        if policy.keys().collect::<Vec<_>>() != ["changed", "model", "only", "operation"] {
+        let keys: BTreeSet<&str> = policy.keys().map(String::as_str).collect();
+        if keys != BTreeSet::from(["changed", "model", "only", "operation"]) {
             breaches.push(format!("{id} filters by other attributes than events have"));
         }
         if values.iter().flatten().any(|one| one.is_number()) {

@@ -130,7 +130,8 @@ fn mutants() -> Mutants {
             vec![
                 |d| properties(d, "ChangesQueue")["RedrivePolicy"]["maxReceiveCount"] = json!(1),
                 |d| properties(d, "LoyaltyQueue")["RedrivePolicy"]["maxReceiveCount"] = json!(5),
-                |d| properties(d, "Transform")["Environment"]["Variables"]["MAX_RECEIVES"] = json!("6"),
+                |d| properties(d, "Transform")["Environment"]["Variables"]["MAX_RECEIVES"] = json!("10"),
+                |d| properties(d, "Enrich")["Environment"]["Variables"]["MAX_RECEIVES"] = json!("4"),
             ],
         ),
         (

@@ -107,7 +107,11 @@ async fn attempt(
     }
     let response = match deps.http.send(request).await {
         Ok(response) => response,
-        Err(error @ (sync_http::Error::Refused(_) | sync_http::Error::Malformed)) => {
+        // The address was read at the start, so only what the record put into it can be wrong.
+        Err(sync_http::Error::Malformed) => {
+            return Sent::Refused(Reason::new("malformed_request", "data.key"));
+        }
+        Err(error @ sync_http::Error::Refused(_)) => {
             return Sent::Trouble(Reason::new("target_misconfigured", error.code()));
         }
         Err(error) => return Sent::Later(Reason::new("target_unreachable", error.code()), None),

@@ -21,10 +21,11 @@ use sync_lambda::park::About;
 use crate::deps::Deps;
 use crate::send::{Delivery, Sent, send};
 
-/// When a target that is misconfigured or paused is looked at again: every five minutes in the first hour, every half
-/// hour from then on, so that the queue's retention (14 days) ends before its receives (1,000) do.
+/// When a target that is misconfigured or paused is looked at again: every five minutes in the first hour, every
+/// quarter of an hour from then on, so that its receives (1,000, some ten days) end before the queue's retention does (14
+/// days): a record is parked with a ticket, it does not fade away.
 fn trouble_delay(received: u32) -> Duration {
-    Duration::from_secs(if received <= 12 { 300 } else { 1_800 })
+    Duration::from_secs(if received <= 12 { 300 } else { 900 })
 }
 
 /// What the ledger says of the records of a batch, by their row keys; kept up to date as the batch is worked.
@@ -243,7 +244,8 @@ impl Work<'_> {
     /// Hides the message and those behind it: one of them alone would not hold up its group.
     async fn set_back(&self, turn: Turn<'_>, asked: Option<Duration>) {
         let own = backoff(turn.message.received, (self.deps.random)());
-        let delay = asked.map_or(own, |asked| asked.max(Duration::from_secs(1)));
+        // A target may ask for more time, never for more receives: they are counted.
+        let delay = asked.map_or(own, |asked| asked.max(own));
         if let Err(error) = self.deps.inbox.delay(&turn.receipts(), delay).await {
             // They come again when the queue's own visibility timeout ends.
             tracing::warn!(
@@ -279,6 +281,7 @@ fn about(event: &ReceivedEvent<'_>) -> About {
         rid: Some(envelope.rid.clone()),
         key: Some(event.key.to_owned()),
         event_id: Some(event.id.clone()),
+        sequence: None,
         version: None,
     }
 }

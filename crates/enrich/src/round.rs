@@ -283,6 +283,7 @@ fn about(received: &ReceivedEvent<'_>) -> About {
         rid: Some(received.envelope.rid.clone()),
         key: Some(received.key.to_owned()),
         event_id: Some(received.id.clone()),
+        sequence: None,
         version: None,
     }
 }

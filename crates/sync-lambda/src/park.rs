@@ -23,13 +23,16 @@ pub struct About {
     pub key: Option<String>,
     /// The event id.
     pub event_id: Option<EventId>,
+    /// The place in the queue that a record without a version of its own had; it goes along as the attribute `sequence`.
+    pub sequence: Option<String>,
     /// The version that the record was given from its place in the queue; it goes along as the attribute
     /// `version`, since a redriven message has another place.
     pub version: Option<String>,
 }
 
-/// The attributes that parking sets. A message that is parked again after a redrive gets them anew.
-const OWN_ATTRIBUTES: [&str; 6] = ["reason", "place", "stage", "message_id", "tries", "first_received"];
+/// The attributes that parking sets. A message that is parked again after a redrive gets them anew. They are few, since an
+/// event's own six must fit beside them; the stage is told by the queue.
+const OWN_ATTRIBUTES: [&str; 4] = ["reason", "place", "message_id", "tries"];
 
 /// The number of attributes that a message can have.
 const MAX_ATTRIBUTES: usize = 10;
@@ -115,11 +118,15 @@ impl Parker {
     }
 
     fn entry(&self, message: &Message, reason: &Reason, about: &About) -> QueueEntry {
-        let tries = message.received.to_string();
-        let first_received = message.first_received.as_deref().unwrap_or_default();
-        let own: [&str; OWN_ATTRIBUTES.len()] =
-            [&reason.code, &reason.place, self.stage.as_str(), &message.id, &tries, first_received];
+        let tries = match &message.first_received {
+            Some(first) => format!("{} since {first}", message.received),
+            None => message.received.to_string(),
+        };
+        let own: [&str; OWN_ATTRIBUTES.len()] = [&reason.code, &reason.place, &message.id, &tries];
         let version = about.version.iter().map(|version| ("version", version.as_str()));
+        // A record that was moved before keeps the place that it had first.
+        let first_place = about.sequence.iter().filter(|_| !message.attributes.contains_key("sequence"));
+        let sequence = first_place.map(|sequence| ("sequence", sequence.as_str()));
         let original = message.attributes.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let kept = original.filter(|(name, _)| {
             let set_anew = OWN_ATTRIBUTES.contains(name) || (*name == "version" && about.version.is_some());
@@ -129,6 +136,7 @@ impl Parker {
             .into_iter()
             .zip(own)
             .chain(version)
+            .chain(sequence)
             .chain(kept)
             // SQS refuses an attribute without a value.
             .filter(|(_, value)| !value.is_empty())

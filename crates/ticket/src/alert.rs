@@ -80,7 +80,7 @@ fn advice(failure: &FailureEvent) -> &'static str {
         }
         Stage::Transform => {
             "hold the record's place against the model's YAML. Correct the model and redrive the dead-letter queue, or correct the \
-             record at its source, which sends it again."
+             record at its source, which sends it again, without `before`."
         }
         Stage::Enrich => {
             "check the look-up of the model (its service or table, and what it answers), then redrive the dead-letter queue."

@@ -5,7 +5,7 @@ pub mod settings;
 mod step;
 
 use std::collections::{BTreeMap, HashSet};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
 use sync_domain::event::Event;
@@ -20,11 +20,23 @@ use sync_lambda::telemetry;
 use crate::deps::Deps;
 use crate::step::{Read, Step, Stopped};
 
+/// A message that has come five times is suspected of killing the process and worked alone; before that, what comes again
+/// is more likely held up by a service that is away, and is worked in one round.
+const PLAN: Plan = Plan { groups: batch::Groups::SideBySide, alone_from: 5 };
+
+/// When no new round is begun: what a round waits for ends after 15 s, and the function after 30.
+const LAST_ROUND_AFTER: Duration = Duration::from_secs(10);
+
 /// Transforms a batch of the Changes queue at `now` (seconds since 1970).
 pub async fn handle(event: SqsEvent, deps: &Deps, now: i64) -> Result<SqsBatchResponse, batch::Error> {
     let started = Instant::now();
-    let report =
-        batch::rounds_of(event, Plan::default(), async |messages| round(messages, deps, now).await).await?;
+    let report = batch::rounds_of(event, PLAN, async |messages| {
+        if started.elapsed() > LAST_ROUND_AFTER {
+            return vec![Outcome::Retry(Reason::new("no_time_left", "")); messages.len()];
+        }
+        round(messages, deps, now).await
+    })
+    .await?;
     telemetry::batch_metrics(Stage::Transform, None, &report.outcomes, started.elapsed());
     Ok(report.response)
 }
@@ -132,8 +144,19 @@ impl Onward {
             true => Vec::new(),
             false => deps.enrichment.send(self.to_enrichment).await,
         };
-        let topic = self.topic_places.into_iter().zip(published);
-        let all = topic.chain(self.enrichment_places.into_iter().zip(queued));
+        // A place without a result was not taken.
+        let missing = || std::iter::repeat_with(|| Err(not_answered()));
+        let topic = self.topic_places.into_iter().zip(published.into_iter().chain(missing()));
+        let all = topic.chain(self.enrichment_places.into_iter().zip(queued.into_iter().chain(missing())));
         all.map(|((place, about), result)| (place, about, result)).collect()
+    }
+}
+
+fn not_answered() -> ports::Error {
+    ports::Error {
+        kind: ports::Kind::Unavailable,
+        operation: "send",
+        code: "NoResult".to_owned(),
+        source: None,
     }
 }

@@ -78,7 +78,10 @@ fn read_change<'m, 'd>(message: &'m Message, deps: &'d Deps) -> Result<Read<'m, 
             return Err(Stopped::Rejected(Reason::new("unknown_model", "model"), about(&change)));
         }
         Err(error) => {
-            return Err(Stopped::Rejected(Reason::new("not_a_change", place_of(&error)), Box::default()));
+            return Err(Stopped::Rejected(
+                Reason::new("not_a_change", place_of(&error)),
+                nothing_read(message),
+            ));
         }
     };
     let mut about = about(&captured.change);
@@ -153,6 +156,16 @@ impl Stopped {
     }
 }
 
+/// What a ticket and a dead letter say of a message that could not be read.
+fn nothing_read(message: &Message) -> Box<About> {
+    Box::new(About { sequence: place_in_queue(message), ..About::default() })
+}
+
+/// The place of a message in the Changes queue: the one that it had first, if it has been in a dead-letter queue.
+fn place_in_queue(message: &Message) -> Option<String> {
+    message.attributes.get("sequence").or(message.sequence.as_ref()).cloned()
+}
+
 fn place_of(error: &change::Error) -> String {
     match error {
         change::Error::Scan(error) => format!("byte {}", error.offset),
@@ -182,6 +195,6 @@ fn version_of(change: &Change<'_>, message: &Message, source: &Source) -> Result
     if let Some(carried) = message.attributes.get("version") {
         return Version::parse(carried).map_err(|_| Reason::new("bad_version", "attribute version"));
     }
-    let sequence = message.sequence.as_deref().unwrap_or_default();
-    Version::from_decimal(source.epoch(), sequence).map_err(|_| Reason::new("bad_version", "SequenceNumber"))
+    let sequence = place_in_queue(message).unwrap_or_default();
+    Version::from_decimal(source.epoch(), &sequence).map_err(|_| Reason::new("bad_version", "SequenceNumber"))
 }

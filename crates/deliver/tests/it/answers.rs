@@ -142,13 +142,26 @@ async fn a_record_that_is_gone_already_is_deleted() {
 #[tokio::test]
 async fn a_target_that_is_ahead_ends_it() {
     for status in [409, 412] {
-        let world = World::plain().await;
+        let compares_versions =
+            PLAIN.replace("timeout: 2s", "timeout: 2s, statuses: { 409: stale, 412: stale }");
+        let world = World::of(&compares_versions).await;
         world.endpoint.then(&[status]);
         assert!(world.one(&update(5)).await);
         assert!(world.one(&update(4)).await);
         assert_eq!(world.arrived(), 1, "{status}: what is older still does not go out");
         assert!(world.one(&update(6)).await);
         assert_eq!(world.arrived(), 2, "what the target has is not known, so the same content goes out");
+    }
+}
+
+#[tokio::test]
+async fn a_conflict_at_a_target_that_compares_no_versions_is_about_the_record() {
+    for status in [409, 412] {
+        let world = World::plain().await;
+        world.endpoint.then(&[status]);
+        assert!(world.one(&update(5)).await);
+        assert_eq!(world.row(), None, "{status}: nothing was accepted, so nothing is marked");
+        assert_eq!(world.dead_letters.entries().len(), 1, "{status}");
     }
 }
 

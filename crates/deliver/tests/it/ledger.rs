@@ -124,7 +124,7 @@ async fn a_delete_leaves_a_tombstone_that_ends() {
     let row = world.row().unwrap();
     assert_eq!(
         (row.deleted, row.digest, row.expires_at),
-        (true, None, Some(crate::world::NOW + 29 * 86_400))
+        (true, None, Some(crate::world::NOW + 79 * 86_400))
     );
     assert!(world.one(&delete(3)).await);
     assert_eq!((world.arrived(), world.row().unwrap().version.to_string()), (2, version(3)));

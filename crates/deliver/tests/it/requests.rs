@@ -206,7 +206,7 @@ async fn nothing_is_sent_that_could_not_end_in_time() {
     let world = World::plain().await;
     let failed = world.work_within(batch([&update(1)]), Duration::from_secs(4)).await;
     assert_eq!((failed, world.arrived()), (vec![update(1).id()], 0));
-    assert_eq!(world.inbox.delays()[0].1, Duration::from_secs(1));
+    assert!(world.inbox.delays()[0].1 <= Duration::from_secs(2), "the first step of the backoff");
     assert!(world.work_within(batch([&update(1)]), Duration::from_secs(6)).await.is_empty());
 }
 

@@ -4,9 +4,10 @@ use super::digest::comparable;
 use crate::ports::LedgerRow;
 use crate::version::Version;
 
-/// How long a tombstone must be remembered: what the target's queue (14 days) and its dead-letter queue (14 days)
-/// can hold, and a day. After that no older copy of the event can come.
-pub const TOMBSTONE_S: i64 = (14 + 14 + 1) * 86_400;
+/// How long a tombstone must be remembered: what the Changes and Enrichment queues (4 days), the target's (14), and the
+/// dead-letter queues of these and of the subscription (14 each) can hold one behind the other, and a day. After that no
+/// older copy of the record can come.
+pub const TOMBSTONE_S: i64 = (2 * (4 + 14) + 14 + (14 + 14) + 1) * 86_400;
 
 /// What an event does at the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -103,10 +104,7 @@ pub fn accepted(arrival: &Arrival<'_>, key: &str, tries: u32, now: i64) -> Ledge
 
 /// The row after the target said that it has something newer: it has the record, but in what state is not known.
 pub fn outrun(arrival: &Arrival<'_>, key: &str, tries: u32, now: i64) -> LedgerRow {
-    match arrival.digest {
-        None => accepted(arrival, key, tries, now),
-        Some(_) => LedgerRow { digest: None, ..accepted(arrival, key, tries, now) },
-    }
+    LedgerRow { digest: None, deleted: false, expires_at: None, ..accepted(arrival, key, tries, now) }
 }
 
 #[cfg(test)]
@@ -198,13 +196,18 @@ mod tests {
         check(Some(&row), 5, Some("m.a"), Unchanged);
         check(Some(&row), 6, Some("m.a"), Send(Effect::Update));
         check(Some(&row), 4, Some("m.a"), Stale);
+        let kept = outrun(&arrival(5, None, false), "{}", 1, 0);
+        assert!(
+            !kept.deleted && kept.expires_at.is_none(),
+            "a target that refuses a delete still has the record"
+        );
     }
 
     #[test]
     fn only_tombstones_end_and_they_outlive_both_queues() {
         assert_eq!(live(5, "m.a").expires_at, None);
         let tombstone = accepted(&arrival(5, None, false), "{}", 1, 1_000);
-        assert_eq!(tombstone.expires_at, Some(1_000 + 29 * 86_400));
+        assert_eq!(tombstone.expires_at, Some(1_000 + 79 * 86_400));
         assert_eq!((tombstone.digest, tombstone.deleted), (None, true));
     }
 

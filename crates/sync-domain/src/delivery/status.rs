@@ -38,9 +38,10 @@ pub fn classify(status: u16, effect: Effect, overrides: &BTreeMap<u16, StatusCla
         200..=299 => Class::Accepted,
         // What should go is gone.
         404 | 410 if effect == Effect::Delete => Class::Accepted,
-        409 | 412 => Class::Stale,
         408 | 421 | 423 | 425 | 429 | 500..=599 => Class::Retry,
-        400 | 413 | 414 | 415 | 422 => Class::Rejected,
+        // A conflict too: only a target that compares versions means "I have something newer", and says so in its YAML
+        // (`statuses: { 409: stale, 412: stale }`).
+        400 | 409 | 412 | 413 | 414 | 415 | 422 => Class::Rejected,
         410 => Class::Paused,
         // 3xx (redirects are not followed), 401, 403, 404, 405, 407 and whatever else.
         _ => Class::Misconfigured,
@@ -59,7 +60,7 @@ mod tests {
             }
         };
         check(&[200, 201, 202, 204, 299], Class::Accepted);
-        check(&[409, 412], Class::Stale);
+        check(&[409, 412], Class::Rejected);
         check(&[408, 423, 425, 429, 500, 502, 503, 504, 599], Class::Retry);
         check(&[400, 413, 415, 422], Class::Rejected);
         check(&[401, 403, 404, 405, 407, 300, 301, 302, 303, 307, 308], Class::Misconfigured);
