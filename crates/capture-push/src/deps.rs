@@ -10,7 +10,7 @@ use sync_aws::dynamodb::DynamoReceipts;
 use sync_aws::kms::KmsKeys;
 use sync_aws::secrets::SecretsManager;
 use sync_aws::sqs::SqsQueue;
-use sync_domain::config::{ConfigFile, Model, Source, SyncConfig};
+use sync_domain::config::{Model, Source, SyncConfig};
 use sync_domain::policy::{self, CompiledPolicy};
 use sync_domain::ports::{self, HashKey, KeyService, Queue, Receipts, Secrets};
 use sync_domain::protect::IdHasher;
@@ -47,7 +47,7 @@ impl Deps {
     /// The real ones, from the environment and the configuration files. Nothing here touches the network.
     pub fn from_env(lookup: &dyn Lookup) -> Result<Self, start::Error> {
         let settings = Settings::read(lookup)?;
-        let config = configuration(lookup)?;
+        let config = sync_lambda::config::load(lookup)?;
         let clients = Clients::from_env(|name| lookup.get(name));
         Ok(Self {
             sources: sources(&config),
@@ -88,12 +88,6 @@ pub fn models(config: &SyncConfig) -> Result<BTreeMap<String, CompiledPolicy>, V
         Ok((model.model.as_str().to_owned(), CompiledPolicy::compile(model, version)?))
     };
     config.models().map(compile).collect()
-}
-
-fn configuration(lookup: &dyn Lookup) -> Result<SyncConfig, start::Error> {
-    let files = sync_lambda::config::read_files(&sync_lambda::config::dir(lookup)?)?;
-    let files: Vec<_> = files.into_iter().map(|(path, text)| ConfigFile::new(path, text)).collect();
-    SyncConfig::parse(&files).map_err(|errors| joined(&errors))
 }
 
 /// All errors as one: they name files, paths and remedies, never values.
