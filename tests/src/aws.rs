@@ -207,6 +207,25 @@ impl Aws {
         self.call("lambda", method, path, &headers, body.to_string()).await?.json()
     }
 
+    /// A POST to an HTTP API behind the gateway, signed with Signature Version 4; whatever it answers.
+    pub async fn execute_api(
+        &self,
+        api: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Result<(u16, String)> {
+        // Without the stage: a path with its `$` is escaped by some and not by others.
+        let path = format!("/_aws/execute-api/{api}{path}");
+        match self.call("execute-api", "POST", &path, headers, body.to_owned()).await {
+            Ok(answer) => Ok((answer.status, answer.text())),
+            Err(error) => match error.downcast::<Refused>() {
+                Ok(refused) => Ok((refused.status, refused.body)),
+                Err(error) => Err(error),
+            },
+        }
+    }
+
     /// Every message in every queue, visible or not, without receiving any.
     pub async fn held(&self) -> Result<Vec<Held>> {
         let answer = self.get("/_ministack/sqs/messages").await?;

@@ -72,6 +72,12 @@ pub async fn deploy(run: &RunFolder, aws: &Aws, template: &Path, configuration: 
     Ok(stack)
 }
 
+/// The principal that the back office's file names as an example; a run takes it into use with the local account.
+const EXAMPLE_PRINCIPAL: &str = "# principal: arn:aws:iam::111122223333:role/backoffice";
+
+/// The role that may push as the back office.
+pub const BACKOFFICE_ROLE: &str = "backoffice";
+
 /// Copies the shipped configuration into the run's folder, with each address of an example replaced by a local one.
 ///
 /// `addresses` maps the host as it stands in the files (`loyalty.example.com`) to the port on this machine.
@@ -79,12 +85,17 @@ pub fn configure(run: &RunFolder, addresses: &[(&str, u16)]) -> Result<PathBuf> 
     // Where the built template looks for the layer.
     let configuration = run.path().join("infra/layer/sync");
     artifacts::copy_tree(&place::root().join("infra/layer/sync"), &configuration)?;
+    let principal = format!("principal: arn:aws:iam::{ACCOUNT}:role/{BACKOFFICE_ROLE}");
     let mut pending: Vec<&str> = addresses.iter().map(|(host, _)| *host).collect();
+    pending.push(EXAMPLE_PRINCIPAL);
     for folder in ["models", "sources", "targets"] {
         for entry in fs::read_dir(configuration.join(folder))? {
             let path = entry?.path();
             let text = fs::read_to_string(&path)?;
-            let mut local = text.clone();
+            let mut local = text.replace(EXAMPLE_PRINCIPAL, &principal);
+            if local != text {
+                pending.retain(|other| *other != EXAMPLE_PRINCIPAL);
+            }
             for (host, port) in addresses {
                 let before = local.clone();
                 local = local.replace(&format!("https://{host}/"), &format!("http://127.0.0.1:{port}/"));
@@ -208,7 +219,41 @@ impl Stack {
 
     /// A client with the permissions of a role of the stack and no others.
     pub async fn as_role(&self, logical_id: &str) -> Result<Aws> {
-        let role = format!("arn:aws:iam::{ACCOUNT}:role/{}", self.resource(logical_id)?);
+        self.assume(self.resource(logical_id)?).await
+    }
+
+    /// A client of somebody who may call the API of this stack, and nothing else.
+    pub async fn as_caller(&self, role: &str) -> Result<Aws> {
+        let trust = json!({ "Version": "2012-10-17", "Statement": [
+            { "Effect": "Allow", "Principal": { "AWS": format!("arn:aws:iam::{ACCOUNT}:root") }, "Action": "sts:AssumeRole" },
+        ] });
+        let api = self.output("PushApiId")?;
+        let grant = json!({ "Version": "2012-10-17", "Statement": [
+            { "Effect": "Allow", "Action": "execute-api:Invoke",
+              "Resource": format!("arn:aws:execute-api:{REGION}:{ACCOUNT}:{api}/*/POST/v1/iam/sources/*/changes") },
+        ] });
+        let (trust, grant) = (trust.to_string(), grant.to_string());
+        let version = ("Version", "2010-05-08");
+        let create = [
+            ("Action", "CreateRole"),
+            version,
+            ("RoleName", role),
+            ("AssumeRolePolicyDocument", trust.as_str()),
+        ];
+        self.aws.query("iam", &create).await?;
+        let permit = [
+            ("Action", "PutRolePolicy"),
+            version,
+            ("RoleName", role),
+            ("PolicyName", "push"),
+            ("PolicyDocument", grant.as_str()),
+        ];
+        self.aws.query("iam", &permit).await?;
+        self.assume(role).await
+    }
+
+    async fn assume(&self, role: &str) -> Result<Aws> {
+        let role = format!("arn:aws:iam::{ACCOUNT}:role/{role}");
         let parameters = [
             ("Action", "AssumeRole"),
             ("Version", "2011-06-15"),

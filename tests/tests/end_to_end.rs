@@ -380,6 +380,38 @@ fn a_request_that_is_sent_again_arrives_once() {
 }
 
 #[test]
+fn a_caller_inside_aws_pushes_as_its_role_and_as_nobody_else() {
+    then(async |day| {
+        let rig = &day.rig;
+        let api = rig.stack.output("PushApiId").unwrap();
+        let body = r#"{"model":"setting","operation":"create","key":{"name":"by-role"},"occurred_at":"2026-11-24T10:00:00Z","after":{"name":"by-role","value":1}}"#;
+        let push = async |caller: &sync_tests::aws::Aws, source: &str| {
+            let headers = [("content-type", "application/json"), ("webhook-id", "msg_by_role")];
+            let path = format!("/v1/iam/sources/{source}/changes");
+            caller.execute_api(api, &path, &headers, body).await.unwrap()
+        };
+        let role = rig.stack.as_caller(sync_tests::stack::BACKOFFICE_ROLE).await.unwrap();
+        let (status, answer) = push(&role, "backoffice").await;
+        assert_eq!(status, 202, "{answer}");
+        let record =
+            RecordName { model: "setting".to_owned(), key: r#"{"name":"by-role"}"#.to_owned() };
+        until("it does not arrive", || of_record(&rig.warehouse, &record).len() == 1).await;
+
+        // A source that names no principal, a role that no source names, and a caller without any right to the API.
+        let (status, answer) = push(&role, "shop").await;
+        assert_eq!(status, 401, "{answer}");
+        let stranger = rig.stack.as_caller("stranger").await.unwrap();
+        let (status, answer) = push(&stranger, "backoffice").await;
+        assert_eq!(status, 401, "{answer}");
+        let transform = rig.stack.as_role("TransformRole").await.unwrap();
+        let (status, answer) = push(&transform, "backoffice").await;
+        assert_eq!(status, 403, "{answer}");
+        quiet(rig).await;
+        assert_eq!(of_record(&rig.warehouse, &record).len(), 1);
+    });
+}
+
+#[test]
 fn both_secrets_of_a_source_are_good_while_it_changes_them() {
     // The shop signs with the previous one of two all day (see `rig`).
     let day = day();

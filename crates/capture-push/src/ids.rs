@@ -16,14 +16,6 @@ pub fn request(source: &str, webhook_id: &str) -> String {
     URL_SAFE_NO_PAD.encode(hash(&[b"request", source.as_bytes(), webhook_id.as_bytes()]))
 }
 
-/// A W3C trace context for a change whose sender sent none, the same on every retry.
-pub fn traceparent(change_id: &str) -> String {
-    let hash = hash(&[b"traceparent", change_id.as_bytes()]);
-    let hex: String = hash.iter().take(24).map(|byte| format!("{byte:02x}")).collect();
-    let (trace, parent) = hex.split_at_checked(32).unwrap_or_default();
-    format!("00-{trace}-{parent}-01")
-}
-
 fn hash(parts: &[&[u8]]) -> Vec<u8> {
     let mut input = Vec::new();
     for part in parts {
@@ -48,14 +40,5 @@ mod tests {
         ] {
             assert_ne!(id, other);
         }
-    }
-
-    #[test]
-    fn a_made_trace_context_has_the_right_form() {
-        let made = traceparent("evt_1");
-        assert_eq!(made.len(), 55);
-        assert!(made.starts_with("00-") && made.ends_with("-01"));
-        assert_eq!(made, traceparent("evt_1"));
-        assert_ne!(made, traceparent("evt_2"));
     }
 }

@@ -3,13 +3,14 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use sync_domain::change::{Change, Operation};
+use sync_domain::capture::{self, CHANGE_TOO_LARGE, Draft, KEY_CHANGED, KEY_MISMATCH, Place, Same};
+use sync_domain::change::Operation;
 use sync_domain::config::VersionKind;
-use sync_domain::id::{Hop, ModelId, dedup_id};
+use sync_domain::event::MAX_EVENT_SIZE;
 use sync_domain::outcome::Reason;
 use sync_domain::policy::CompiledPolicy;
 use sync_domain::ports::QueueEntry;
-use sync_domain::protect::{IdHasher, event_id};
+use sync_domain::protect::IdHasher;
 use sync_domain::scan::{self, Kind, Scanner, Value};
 use sync_domain::version::Version;
 
@@ -18,9 +19,6 @@ use crate::body::{CHANGE, Span};
 use crate::ids;
 use crate::refusal::{Fault, fault_in_change};
 use crate::time::rfc3339_us;
-
-/// What an event may weigh on the topic, message attributes included.
-const MAX_EVENT_BYTES: usize = 256 << 10;
 
 /// How far a sender's clock may be ahead.
 const AHEAD_US: i64 = 300_000_000;
@@ -59,56 +57,33 @@ pub struct Prepared {
 /// Checks one change and makes its message.
 pub fn prepare(index: usize, span: Span<'_>, context: &Context<'_>) -> Result<Prepared, Fault> {
     let members = Members::read(span)?;
-    let (model, policy) = model(&members, context)?;
+    let policy = policy(&members, context)?;
     let operation = operation(&members)?;
     let images = Images::read(&members, operation)?;
-    let canonical_key = key(&members, &images, policy)?;
     let occurred_at = occurred_at(&members, context.now_us)?;
-    let version = version(&members, context)?;
-
-    let source = context.from.source.as_str();
-    let rid = context.ids.rid(source, model.as_str(), &canonical_key);
-    let id = match &version {
-        Some(version) => event_id(&rid, version, operation).as_str().to_owned(),
-        None => ids::queued_change(source, context.webhook_id, index),
+    let queued;
+    let place = match version(&members, context)? {
+        Some(version) => Place::Version(version),
+        None => {
+            queued = ids::queued_change(context.from.source.as_str(), context.webhook_id, index);
+            Place::Arrival(&queued)
+        }
     };
-    let traceparent = match context.traceparent {
-        Some(text) => Cow::Borrowed(text),
-        None => Cow::Owned(ids::traceparent(&id)),
-    };
-    let project = |image: Option<&str>| image.map(|image| policy.project(image)).transpose().map_err(fault);
-    let (before, after) = (project(images.before)?, project(images.after)?);
-    let subject = policy.subject(images.key, images.before, images.after);
-    let change = Change {
-        id: Cow::Borrowed(&id),
-        source: Cow::Borrowed(source),
-        model: Cow::Borrowed(model.as_str()),
+    let draft = Draft {
         operation,
-        version,
-        occurred_at,
-        origin: Cow::Borrowed(source),
-        traceparent,
-        subject_key_id: subject.map(|value| Cow::Owned(context.ids.subject_key_id(&value))),
+        place,
+        occurred_at: &occurred_at,
+        origin: context.from.source.as_str(),
+        traceparent: context.traceparent,
         run: None,
         only: None,
         key: images.key,
-        before: before.as_deref(),
-        after: after.as_deref(),
+        before: images.before,
+        after: images.after,
+        same: if matches!(place, Place::Version(_)) { Same::Content } else { Same::Id },
     };
-    if policy.size_bound(&change) > MAX_EVENT_BYTES {
-        return Err(Fault::new(
-            "change_too_large",
-            format!(
-                "the event of this change could not fit {MAX_EVENT_BYTES} bytes: send a reference instead of the content"
-            ),
-        ));
-    }
-    let entry = QueueEntry {
-        body: change.write(),
-        group: rid.as_str().to_owned(),
-        dedup: dedup_id(&id, Hop::First),
-        attributes: Vec::new(),
-    };
+    let prepared = capture::prepare(context.from.source, policy, context.ids, &draft);
+    let capture::Prepared { id, entry, .. } = prepared.map_err(|reason| fault(reason, &members))?;
     Ok(Prepared { index, id, entry })
 }
 
@@ -215,24 +190,37 @@ fn wrong_type(name: &'static str, expected: &'static str, offset: usize) -> Faul
     Fault::new("wrong_type", format!("`{name}` (byte {offset}) must be {expected}"))
 }
 
-/// The policy's reason as the answer says it; its place holds names of the model and numbers only.
-fn fault(reason: Reason) -> Fault {
-    let message = format!("{reason}: see the model's attributes and key");
+/// A reason as the answer says it; its place holds names of the model and numbers only.
+fn fault(reason: Reason, members: &Members<'_>) -> Fault {
+    let message = match reason.code.as_str() {
+        "key_not_object" | "key_attributes" | "key_value" => format!(
+            "`key` (byte {}) must have exactly the key attributes of the model, each a string, an integer or a boolean of \
+             the declared type (wrong at {})",
+            members.key.map_or(0, |member| member.offset),
+            reason.place
+        ),
+        KEY_MISMATCH => {
+            "the key attributes in `after` must be there and equal those in `key`".to_owned()
+        }
+        KEY_CHANGED => "the key attributes in `before` must be there and equal those in `key`: if the key has changed, send \
+                        a delete of the old key and a create of the new one"
+            .to_owned(),
+        CHANGE_TOO_LARGE => format!(
+            "the event of this change could not fit {MAX_EVENT_SIZE} bytes: send a reference instead of the content"
+        ),
+        _ => format!("{reason}: see the model's attributes and key"),
+    };
     Fault::new(reason.code, message)
 }
 
-fn model<'a>(
-    members: &Members<'_>,
-    context: &Context<'a>,
-) -> Result<(&'a ModelId, &'a CompiledPolicy), Fault> {
+fn policy<'a>(members: &Members<'_>, context: &Context<'a>) -> Result<&'a CompiledPolicy, Fault> {
     let name = text(members.model, "model")?;
     let policy = context.models.get(name.as_ref()).ok_or_else(|| {
         Fault::new("unknown_model", "no model has the name in `model`: use a name from models/")
     })?;
-    let permitted = context.from.push.models.iter().find(|model| model.as_str() == name);
-    match permitted {
-        Some(model) => Ok((model, policy)),
-        None => Err(Fault::new(
+    match context.from.push.models.contains(policy.model()) {
+        true => Ok(policy),
+        false => Err(Fault::new(
             "forbidden_model",
             "this source may not write the model in `model`: list it in the source's YAML",
         )),
@@ -274,38 +262,6 @@ impl<'a> Images<'a> {
             _ => Ok(Self { key, before, after }),
         }
     }
-}
-
-/// The canonical key: the key is whole, and each record in the change has the same one.
-fn key(members: &Members<'_>, images: &Images<'_>, policy: &CompiledPolicy) -> Result<Vec<u8>, Fault> {
-    let offset = members.key.map_or(0, |member| member.offset);
-    let canonical = policy.canonical_key(images.key).map_err(|reason| {
-        let message = format!(
-            "`key` (byte {offset}) must have exactly the key attributes of the model, each a string, an integer or a \
-             boolean of the declared type (wrong at {})",
-            reason.place
-        );
-        Fault::new(reason.code, message)
-    })?;
-    let has_other_key = |record: &str| match policy.key_of(record) {
-        Ok(key) => Ok(policy.canonical_key(&key).as_ref() != Ok(&canonical)),
-        Err(reason) if reason.code == "key_missing_in_record" => Ok(true),
-        Err(reason) => Err(fault(reason)),
-    };
-    if images.after.map(has_other_key).transpose()? == Some(true) {
-        return Err(Fault::new(
-            "key_mismatch",
-            "the key attributes in `after` must be there and equal those in `key`",
-        ));
-    }
-    if images.before.map(has_other_key).transpose()? == Some(true) {
-        return Err(Fault::new(
-            "key_changed",
-            "the key attributes in `before` must be there and equal those in `key`: if the key has changed, send a \
-             delete of the old key and a create of the new one",
-        ));
-    }
-    Ok(canonical)
 }
 
 fn occurred_at<'a>(members: &Members<'a>, now_us: i64) -> Result<Cow<'a, str>, Fault> {

@@ -1,6 +1,6 @@
 //! What the environment says.
 
-use sync_domain::config::{ConfigFile, Error as ConfigError, SyncConfig};
+use sync_config::{ConfigFile, Error as ConfigError, SyncConfig};
 use sync_domain::delivery::{self, CompiledTarget};
 use sync_domain::id::TargetId;
 use sync_lambda::settings::{self, Lookup, or_default, required};

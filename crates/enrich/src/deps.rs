@@ -11,7 +11,7 @@ use sync_aws::kms::KmsKeys;
 use sync_aws::secrets::SecretsManager;
 use sync_aws::sns::SnsTopic;
 use sync_aws::sqs::SqsQueue;
-use sync_domain::config::SyncConfig;
+use sync_config::SyncConfig;
 use sync_domain::id::ModelId;
 use sync_domain::outcome::Stage;
 use sync_domain::policy::CompiledPolicy;

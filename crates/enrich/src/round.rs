@@ -11,7 +11,7 @@ use futures_util::future::{LocalBoxFuture, Shared, join_all};
 use futures_util::lock::Mutex;
 use sync_domain::event::{self, Event, MAX_EVENT_SIZE, ReceivedEvent};
 use sync_domain::outcome::{Outcome, Reason};
-use sync_domain::policy::{CompiledPolicy, Failure};
+use sync_domain::policy::{CompiledPolicy, Failure, Protected};
 use sync_lambda::batch::Message;
 use sync_lambda::deadline::Deadline;
 use sync_lambda::park::About;
@@ -160,7 +160,7 @@ impl<'r> Round<'r> {
         let record = match (wanted, received.after) {
             (Some("yes"), Some(record)) => record,
             // A deleted record has nothing to add to.
-            (Some("no"), _) | (Some("yes"), None) => return Ok(received.unchanged()),
+            (Some("no"), _) | (Some("yes"), None) => return Ok(received.unchanged(&message.id)),
             _ => return Err(Stop::Never(Reason::new("attribute_missing", ENRICH))),
         };
         let name = &received.envelope.model;
@@ -172,23 +172,24 @@ impl<'r> Round<'r> {
             None => Rc::new(Answer::Absent),
         };
         let additions = lookup.additions(&answer).map_err(Stop::Never)?;
-        self.protect(policy, received, &additions).await
+        let protected = self.protect(policy, received, &additions).await?;
+        Ok(Event::new(&received.envelope, protected, &message.id))
     }
 
-    /// The event with what was found, under the rules of the policy. Without the keys there is no event.
+    /// The event's data with what was found, under the rules of the policy. Without the keys there is none.
     async fn protect(
         &self,
         policy: &CompiledPolicy,
         received: &ReceivedEvent<'_>,
         found: &[(String, String)],
-    ) -> Result<Event, Stop> {
+    ) -> Result<Protected, Stop> {
         let keyring = &self.deps.keyring;
         let keys_gone = |code: &str| Stop::Later(Reason::new("keys_unavailable", code));
         let turn = self.keys_in_turn.lock().await;
         keyring.ready(policy, true, seconds_since_1970()).await.map_err(|error| keys_gone(&error.code))?;
         drop(turn);
         match keyring.lend(policy, |keys, nonces| policy.enrich(received, found, keys, nonces)) {
-            Some(Ok(event)) => Ok(event),
+            Some(Ok(protected)) => Ok(protected),
             Some(Err(Failure::Rejected(reason))) => Err(Stop::Never(reason)),
             Some(Err(Failure::Key(error))) => Err(Stop::Later(Reason::new("key_refused", error.to_string()))),
             None => Err(keys_gone("")),

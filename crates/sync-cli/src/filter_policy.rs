@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 
-use sync_domain::config::SyncConfig;
+use sync_config::SyncConfig;
 use sync_domain::config::filter::FilterPolicy;
 use sync_domain::id::TargetId;
 

@@ -7,8 +7,9 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_saphyr::{Location, Spanned};
+use sync_config::{ConfigFile, Error as Finding, SyncConfig};
+use sync_domain::config::Target;
 use sync_domain::config::filter::{ANY, FilterPolicy, MAX_COMBINATIONS};
-use sync_domain::config::{ConfigFile, Error as Finding, SyncConfig, Target};
 
 /// What was found in the template.
 #[derive(Debug, Default)]

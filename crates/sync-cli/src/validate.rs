@@ -4,8 +4,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use sync_domain::config::validate::validate;
-use sync_domain::config::{ConfigFile, Error as Finding};
+use sync_config::validate::validate;
+use sync_config::{ConfigFile, Error as Finding};
 
 use crate::{DEFAULT_CONFIG, Error, template};
 

@@ -64,6 +64,7 @@ pub struct Event {
     body: String,
     id: EventId,
     rid: RecordId,
+    message_id: String,
     filterable: Filterable,
     attributes: OnceLock<Vec<(&'static str, AttributeValue)>>,
 }
@@ -76,12 +77,11 @@ struct Filterable {
     operation: Operation,
     changed: Option<Vec<String>>,
     only: Option<String>,
-    run: Option<String>,
 }
 
 impl Event {
-    /// Makes the event of protected data.
-    pub fn new(envelope: &Envelope<'_>, protected: Protected) -> Self {
+    /// Makes the event of protected data; `message_id` is the `MessageId` of the message that it is made of.
+    pub fn new(envelope: &Envelope<'_>, protected: Protected, message_id: &str) -> Self {
         let id = event_id(&envelope.rid, &envelope.version, envelope.operation);
         let head = write_head(envelope, &id, &protected);
         let (data, changed) = protected.into_parts();
@@ -92,9 +92,9 @@ impl Event {
             operation: envelope.operation,
             changed,
             only: envelope.only.clone().map(Cow::into_owned),
-            run: envelope.run.clone().map(Cow::into_owned),
         };
-        Self { body, id, rid: envelope.rid.clone(), filterable, attributes: OnceLock::new() }
+        let message_id = message_id.to_owned();
+        Self { body, id, rid: envelope.rid.clone(), message_id, filterable, attributes: OnceLock::new() }
     }
 
     /// The message body, fit for SNS and SQS.
@@ -112,10 +112,10 @@ impl Event {
         &self.rid
     }
 
-    /// The `MessageDeduplicationId` of its way to the topic and the Enrichment queue: the events of a backfill or replay
-    /// are other sends than the first pass, and must arrive.
+    /// The `MessageDeduplicationId` of its way to the topic and the Enrichment queue: the same message worked again sends
+    /// nothing twice, and another message is another send, be it a run, a redrive or another content under one version.
     pub fn dedup_id(&self) -> String {
-        dedup_id(self.id.as_str(), self.filterable.run.as_deref().map_or(Hop::First, Hop::Run))
+        dedup_id(self.id.as_str(), Hop::Moved(&self.message_id))
     }
 
     /// The message attributes to filter on.
@@ -286,9 +286,9 @@ impl<'a> ReceivedEvent<'a> {
             .map(|(_, fingerprint)| fingerprint.as_ref())
     }
 
-    /// The event again, as it was received, to be published.
-    pub fn unchanged(&self) -> Event {
-        Event::new(&self.envelope, Protected::of_received(self))
+    /// The event again, as it was received in the message `message_id`, to be published.
+    pub fn unchanged(&self, message_id: &str) -> Event {
+        Event::new(&self.envelope, Protected::of_received(self), message_id)
     }
 }
 

@@ -139,7 +139,11 @@ opaque!(
 pub enum Hop<'a> {
     /// The first pass of the event through this queue.
     First,
-    /// A move of a message (to a dead-letter queue, or back): the `MessageId` that it had.
+    /// The first pass of a change whose version comes from outside: a keyed hash of its content, so that two contents
+    /// under one version both pass.
+    Content(&'a str),
+    /// The way on of a message (to the next queue or the topic, to a dead-letter queue, or back): the `MessageId` that it
+    /// had.
     Moved(&'a str),
     /// A backfill or replay: the id of its run.
     Run(&'a str),
@@ -149,6 +153,7 @@ pub enum Hop<'a> {
 pub fn dedup_id(id: &str, hop: Hop<'_>) -> String {
     let (kind, value) = match hop {
         Hop::First => ("first", ""),
+        Hop::Content(hash) => ("content", hash),
         Hop::Moved(message_id) => ("moved", message_id),
         Hop::Run(run_id) => ("run", run_id),
     };
@@ -188,6 +193,7 @@ mod tests {
             dedup_id("evt_1", Hop::Moved("m1")),
             dedup_id("evt_1", Hop::Moved("m2")),
             dedup_id("evt_1", Hop::Run("m1")),
+            dedup_id("evt_1", Hop::Content("m1")),
         ];
         for (index, id) in ids.iter().enumerate() {
             assert_eq!(id.len(), 43);

@@ -4,6 +4,7 @@
 //! **Invariant.** Nothing here reaches a clock, the environment, randomness, a file or the network: the time, keys and
 //! nonces come in as arguments (`clippy.toml` beside this crate bans the rest, `tests/tests/architecture.rs` the dependencies).
 
+pub mod capture;
 pub mod change;
 pub mod config;
 pub mod delivery;

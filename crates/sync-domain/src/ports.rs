@@ -206,11 +206,13 @@ pub trait Tickets: Send + Sync {
     /// Writes the ticket; false = it stood there already.
     async fn open(&self, ticket: &Ticket) -> Result<bool>;
 
-    /// Takes the right to alert for a cause in a window; false = somebody alerted already.
-    async fn claim_alert(&self, cause: &str, expires_at: i64) -> Result<bool>;
+    /// Takes the right to alert for a cause, on behalf of a ticket and for a short time; false = the alert was sent, or
+    /// somebody else is at it. The same ticket may take it again at once: who took it may have died before the alert.
+    async fn claim_alert(&self, cause: &str, ticket_id: &str, lasts: Duration) -> Result<bool>;
 
-    /// Gives the right back after the alert could not be sent.
-    async fn release_alert(&self, cause: &str) -> Result<()>;
+    /// Notes that the alert was sent: nobody has the right before `expires_at` (seconds since 1970), nor has the ticket
+    /// that had it.
+    async fn settle_alert(&self, cause: &str, expires_at: i64) -> Result<()>;
 }
 
 /// The alert topic.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use sync_domain::config::{ConfigFile, SyncConfig};
+use sync_config::{ConfigFile, SyncConfig};
 use sync_domain::id::ModelId;
 use sync_domain::policy::CompiledPolicy;
 

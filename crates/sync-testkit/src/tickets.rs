@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use sync_domain::ports::{Result, Ticket, Tickets};
@@ -21,7 +22,14 @@ pub struct MemoryTickets {
 struct State {
     now: i64,
     tickets: BTreeMap<String, Ticket>,
-    claims: BTreeMap<String, i64>,
+    alerts: BTreeMap<String, Right>,
+}
+
+/// Who may alert for a cause, and until when; nobody may once the alert was sent.
+#[derive(Debug, Clone)]
+struct Right {
+    ticket: Option<String>,
+    expires_at: i64,
 }
 
 impl MemoryTickets {
@@ -40,9 +48,11 @@ impl MemoryTickets {
         lock(&self.state).tickets.values().cloned().collect()
     }
 
-    /// The causes that somebody has alerted for, with the ends of their windows.
-    pub fn claims(&self) -> BTreeMap<String, i64> {
-        lock(&self.state).claims.clone()
+    /// The causes whose alert was sent, with the ends of their windows.
+    pub fn settled(&self) -> BTreeMap<String, i64> {
+        let state = lock(&self.state);
+        let settled = state.alerts.iter().filter(|(_, right)| right.ticket.is_none());
+        settled.map(|(cause, right)| (cause.clone(), right.expires_at)).collect()
     }
 }
 
@@ -59,20 +69,27 @@ impl Tickets for MemoryTickets {
         })
     }
 
-    async fn claim_alert(&self, cause: &str, expires_at: i64) -> Result<bool> {
+    async fn claim_alert(&self, cause: &str, ticket_id: &str, lasts: Duration) -> Result<bool> {
         self.faults.single("memory:ClaimAlert", || {
             let mut state = lock(&self.state);
-            let free = state.claims.get(cause).is_none_or(|end| *end <= state.now);
+            let now = state.now;
+            let free = state
+                .alerts
+                .get(cause)
+                .is_none_or(|right| right.expires_at <= now || right.ticket.as_deref() == Some(ticket_id));
             if free {
-                state.claims.insert(cause.to_owned(), expires_at);
+                let lasts = i64::try_from(lasts.as_secs()).unwrap_or(i64::MAX);
+                let ticket = Some(ticket_id.to_owned());
+                let right = Right { ticket, expires_at: now.saturating_add(lasts) };
+                state.alerts.insert(cause.to_owned(), right);
             }
             Ok(free)
         })
     }
 
-    async fn release_alert(&self, cause: &str) -> Result<()> {
-        self.faults.single("memory:ReleaseAlert", || {
-            lock(&self.state).claims.remove(cause);
+    async fn settle_alert(&self, cause: &str, expires_at: i64) -> Result<()> {
+        self.faults.single("memory:SettleAlert", || {
+            lock(&self.state).alerts.insert(cause.to_owned(), Right { ticket: None, expires_at });
             Ok(())
         })
     }

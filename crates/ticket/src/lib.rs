@@ -13,12 +13,14 @@ use sync_domain::ports::{self, Kind, Ticket};
 use crate::deps::Deps;
 use crate::failure::Report;
 
-/// How often the alert is sent, and given back, before the invocation fails.
+/// How often the alert is sent, or noted as sent, before that is given up.
 const ATTEMPTS: u32 = 3;
 /// The pause before the second attempt; it doubles.
 const PAUSE: Duration = Duration::from_millis(200);
-/// How long a claim outlasts its hour, so that a late retry does not alert a second time.
-const CLAIM_OUTLASTS: i64 = 24 * 60 * 60;
+/// How long others leave an alert to whoever claimed it: longer than an invocation (30 seconds) lives.
+const CLAIM: Duration = Duration::from_secs(60);
+/// How long it is known beyond its hour that an alert was sent, so that a late retry does not send a second one.
+const SETTLED_OUTLASTS: i64 = 24 * 60 * 60;
 
 /// Why an invocation fails. Lambda then tries it again and hands it to the dead-letter queue in the end.
 #[derive(Debug, thiserror::Error)]
@@ -44,21 +46,12 @@ pub enum Error {
         #[source]
         source: ports::Error,
     },
-    /// The alert could not be sent. The claim was given back, so that the next attempt sends it.
+    /// The alert could not be sent. The next attempt sends it.
     #[error("the alert for ticket {id} could not be sent")]
     Alert {
         /// The ticket's id.
         id: String,
         /// What the topic said.
-        #[source]
-        source: ports::Error,
-    },
-    /// The alert could not be sent and the claim not given back: this cause stays silent until its hour is over.
-    #[error("the alert for ticket {id} could not be sent, nor its claim given back")]
-    Silenced {
-        /// The ticket's id.
-        id: String,
-        /// What the table said.
         #[source]
         source: ports::Error,
     },
@@ -69,10 +62,9 @@ impl Error {
     fn port(&self) -> Option<&ports::Error> {
         match self {
             Self::Unreadable(_) => None,
-            Self::Ticket { source, .. }
-            | Self::Claim { source, .. }
-            | Self::Alert { source, .. }
-            | Self::Silenced { source, .. } => Some(source),
+            Self::Ticket { source, .. } | Self::Claim { source, .. } | Self::Alert { source, .. } => {
+                Some(source)
+            }
         }
     }
 }
@@ -105,7 +97,9 @@ pub async fn invoke(event: &str, deps: &Deps) -> Result<(), Error> {
 /// Writes the ticket of a failure, then alerts if nobody did for this cause in this hour.
 ///
 /// The ticket comes first: an alert names a ticket that stands. Every step can be done again, because the ticket's id
-/// and the claim come from the failure alone.
+/// and the cause come from the failure alone. The claim is the ticket's until the alert was sent: an attempt that dies in
+/// between leaves it to the next attempt at the same failure, and after [`CLAIM`] to any failure of the cause. What is left
+/// to chance is a second alert (a death between alert and settling), never silence.
 pub async fn handle(event: &str, deps: &Deps) -> Result<Done, Error> {
     let report = Report::read(event)?;
     let ticket = report.ticket(deps.ticket_days);
@@ -114,12 +108,11 @@ pub async fn handle(event: &str, deps: &Deps) -> Result<Done, Error> {
     let opened = deps.tickets.open(&ticket).await.map_err(|source| Error::Ticket { id: id(), source })?;
 
     let cause = alert::cause(&ticket.failure, report.hour());
-    let expires_at = report.hour_end().saturating_add(CLAIM_OUTLASTS);
-    let claimed = deps.tickets.claim_alert(&cause, expires_at).await;
+    let claimed = deps.tickets.claim_alert(&cause, "x", CLAIM).await;
     let alerted = claimed.map_err(|source| Error::Claim { id: id(), source })?;
-    if alerted && let Err(source) = send(deps, &ticket).await {
-        release(deps, &cause).await.map_err(|source| Error::Silenced { id: id(), source })?;
-        return Err(Error::Alert { id: id(), source });
+    if alerted {
+        send(deps, &ticket).await.map_err(|source| Error::Alert { id: id(), source })?;
+        settle(deps, &cause, report.hour_end().saturating_add(SETTLED_OUTLASTS)).await;
     }
     let done = Done { opened, alerted };
     log(&ticket, done);
@@ -131,8 +124,15 @@ async fn send(deps: &Deps, ticket: &Ticket) -> ports::Result<()> {
     again(async || deps.alerts.send(&subject, &text).await).await
 }
 
-async fn release(deps: &Deps, cause: &str) -> ports::Result<()> {
-    again(async || deps.tickets.release_alert(cause).await).await
+/// Notes that the alert was sent. People have it by then, so a failure is no reason to fail: another may follow.
+async fn settle(deps: &Deps, cause: &str, expires_at: i64) {
+    if let Err(error) = again(async || deps.tickets.settle_alert(cause, expires_at).await).await {
+        tracing::warn!(
+            error.operation = error.operation,
+            error.code = error.code,
+            "it is not noted that the alert was sent"
+        );
+    }
 }
 
 /// Calls up to [`ATTEMPTS`] times while the service is away; a refusal is final.

@@ -40,6 +40,7 @@ pub(crate) struct Read<'m, 'd> {
     captured: Captured<'m, 'd>,
     source: SourceId,
     version: Version,
+    message_id: &'m str,
     about: Box<About>,
 }
 
@@ -96,11 +97,11 @@ fn read_change<'m, 'd>(message: &'m Message, deps: &'d Deps) -> Result<Read<'m, 
     about.version = captured.change.version.is_none().then(|| version.to_string());
     let rid = RecordId::from_wire(message.group.as_str());
     about.event_id = Some(event_id(&rid, &version, captured.change.operation));
-    Ok(Read { captured, source: source.source.clone(), version, about })
+    Ok(Read { captured, source: source.source.clone(), version, message_id: &message.id, about })
 }
 
 fn make_event(read: Read<'_, '_>, deps: &Deps) -> Result<Step, Stopped> {
-    let Read { captured, source, version, mut about } = read;
+    let Read { captured, source, version, message_id, mut about } = read;
     let Some(rid) = about.rid.clone() else {
         return Err(Stopped::Rejected(Reason::new("not_a_change", "MessageGroupId"), about));
     };
@@ -134,7 +135,7 @@ fn make_event(read: Read<'_, '_>, deps: &Deps) -> Result<Step, Stopped> {
         run: change.run,
         only: change.only,
     };
-    let event = Event::new(&envelope, applied.protected);
+    let event = Event::new(&envelope, applied.protected, message_id);
     if event.size() > MAX_EVENT_SIZE {
         return Err(Stopped::Rejected(Reason::new("too_large", format!("{} bytes", event.size())), about));
     }
@@ -178,7 +179,7 @@ fn permitted_source<'d>(captured: &Captured<'_, '_>, deps: &'d Deps) -> Result<&
     let id: Option<SourceId> = captured.change.source.parse().ok();
     let source =
         id.and_then(|id| deps.sources.get(&id)).ok_or_else(|| Reason::new("unknown_source", "source"))?;
-    match source.models().contains(captured.policy.model()) {
+    match source.writes(captured.policy.model()) {
         true => Ok(source),
         false => Err(Reason::new("forbidden_model", "model")),
     }

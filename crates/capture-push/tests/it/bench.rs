@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use capture_push::deps::{self, Deps};
 use capture_push::gateway::{GatewayRequest, GatewayResponse};
 use serde_json::Value;
-use sync_domain::config::{ConfigFile, SyncConfig};
+use sync_config::{ConfigFile, SyncConfig};
 use sync_testkit::{MemoryKeyService, MemoryQueue, MemoryReceipts, MemorySecrets};
 
 use crate::logs;

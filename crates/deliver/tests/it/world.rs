@@ -8,7 +8,7 @@ use aws_lambda_events::sqs::SqsEvent;
 use deliver::deps::guard;
 use deliver::pace::Pace;
 use deliver::{Deps, handle};
-use sync_domain::config::{ConfigFile, SyncConfig};
+use sync_config::{ConfigFile, SyncConfig};
 use sync_domain::delivery::CompiledTarget;
 use sync_domain::outcome::Stage;
 use sync_domain::ports::LedgerRow;

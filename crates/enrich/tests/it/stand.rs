@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use enrich::cache::{Bounds, Cache};
 use enrich::deps::{Deps, models};
 use serde_json::{Value, json};
-use sync_domain::config::{ConfigFile, SyncConfig};
+use sync_config::{ConfigFile, SyncConfig};
 use sync_domain::event::Event;
 use sync_domain::outcome::Stage;
 use sync_domain::ports::{DataKey, HashKey, KeyBytes, KeyService, Result};

@@ -1,8 +1,8 @@
 use std::collections::HashMap;
+use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::batch_get_item::BatchGetItemOutput;
-use aws_sdk_dynamodb::operation::delete_item::DeleteItemOutput;
 use aws_sdk_dynamodb::operation::get_item::GetItemOutput;
 use aws_sdk_dynamodb::operation::put_item::{PutItemError, PutItemOutput};
 use aws_sdk_dynamodb::operation::update_item::UpdateItemOutput;
@@ -350,26 +350,42 @@ async fn a_ticket_is_opened_once() {
 }
 
 #[tokio::test]
-async fn one_alert_per_cause_until_its_window_ends() {
+async fn the_right_to_alert_is_claimed_for_a_ticket_and_a_while() {
     let put = mock!(Client::put_item)
         .match_requests(|input| {
-            let now: u64 =
-                input.expression_attribute_values().unwrap()[":now"].as_n().unwrap().parse().unwrap();
-            input.condition_expression() == Some("attribute_not_exists(#pk) OR #expires_at <= :now")
-                && input.item().unwrap()["pk"] == text("alert#deliver/loyalty")
+            let values = input.expression_attribute_values().unwrap();
+            let seconds = |value: &AttributeValue| value.as_n().unwrap().parse::<u64>().unwrap();
+            let (item, now) = (input.item().unwrap(), seconds(&values[":now"]));
+            input.condition_expression()
+                == Some("attribute_not_exists(#pk) OR #expires_at <= :now OR #ticket = :ticket")
+                && item["pk"] == text("alert#deliver/loyalty")
+                && (&item["ticket"], &values[":ticket"]) == (&text("tkt_1"), &text("tkt_1"))
                 && now > 1_700_000_000
+                && seconds(&item["expires_at"]) == now + 60
         })
         .sequence()
         .output(|| PutItemOutput::builder().build())
         .error(|| condition_failed(None))
         .build();
-    let delete = mock!(Client::delete_item)
-        .match_requests(|input| input.key().unwrap()["pk"] == text("alert#deliver/loyalty"))
-        .then_output(|| DeleteItemOutput::builder().build());
-    let tickets = DynamoTickets::new(client(&[&put, &delete]), "tickets");
-    assert!(tickets.claim_alert("deliver/loyalty", 1_800_000_000).await.unwrap());
-    assert!(!tickets.claim_alert("deliver/loyalty", 1_800_000_000).await.unwrap());
-    tickets.release_alert("deliver/loyalty").await.unwrap();
+    let tickets = DynamoTickets::new(client(&[&put]), "tickets");
+    let minute = Duration::from_secs(60);
+    assert!(tickets.claim_alert("deliver/loyalty", "tkt_1", minute).await.unwrap());
+    assert!(!tickets.claim_alert("deliver/loyalty", "tkt_1", minute).await.unwrap());
+}
+
+#[tokio::test]
+async fn an_alert_that_was_sent_is_nobodys_any_more() {
+    let put = mock!(Client::put_item)
+        .match_requests(|input| {
+            let item = input.item().unwrap();
+            input.condition_expression().is_none()
+                && item["pk"] == text("alert#deliver/loyalty")
+                && item["expires_at"] == number(1_800_000_000)
+                && !item.contains_key("ticket")
+        })
+        .then_output(|| PutItemOutput::builder().build());
+    let tickets = DynamoTickets::new(client(&[&put]), "tickets");
+    tickets.settle_alert("deliver/loyalty", 1_800_000_000).await.unwrap();
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
-//! The ticket table: tickets under `ticket#<id>`, the right to alert under `alert#<cause>`.
+//! The ticket table: tickets under `ticket#<id>`, the right to alert under `alert#<cause>`: with the ticket that claims it,
+//! without one when the alert was sent.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
@@ -12,7 +13,6 @@ use super::item::{Item, number, text};
 use crate::error::from_sdk;
 
 const PUT: &str = "dynamodb:PutItem";
-const DELETE: &str = "dynamodb:DeleteItem";
 
 /// The ticket table.
 #[derive(Debug, Clone)]
@@ -48,23 +48,32 @@ impl Tickets for DynamoTickets {
         Self::put_if(call.condition_expression("attribute_not_exists(#pk)")).await
     }
 
-    async fn claim_alert(&self, cause: &str, expires_at: i64) -> Result<bool> {
+    async fn claim_alert(&self, cause: &str, ticket_id: &str, lasts: Duration) -> Result<bool> {
+        let now = now();
         let call = self
             .client
             .put_item()
             .table_name(&self.table)
             .item(PK, text(alert_key(cause)))
-            .item("expires_at", number(expires_at))
+            .item("ticket", text(ticket_id))
+            .item("expires_at", number(now.saturating_add(lasts.as_secs())))
             // DynamoDB may take days to remove what has expired; an expired claim is nobody's.
-            .condition_expression("attribute_not_exists(#pk) OR #expires_at <= :now")
+            .condition_expression("attribute_not_exists(#pk) OR #expires_at <= :now OR #ticket = :ticket")
             .expression_attribute_names("#expires_at", "expires_at")
-            .expression_attribute_values(":now", number(now()));
+            .expression_attribute_names("#ticket", "ticket")
+            .expression_attribute_values(":now", number(now))
+            .expression_attribute_values(":ticket", text(ticket_id));
         Self::put_if(call).await
     }
 
-    async fn release_alert(&self, cause: &str) -> Result<()> {
-        let call = self.client.delete_item().table_name(&self.table).key(PK, text(alert_key(cause)));
-        call.send().await.map(|_| ()).map_err(|failed| from_sdk(DELETE, &failed))
+    async fn settle_alert(&self, cause: &str, expires_at: i64) -> Result<()> {
+        let call = self
+            .client
+            .put_item()
+            .table_name(&self.table)
+            .item(PK, text(alert_key(cause)))
+            .item("expires_at", number(expires_at));
+        call.send().await.map(|_| ()).map_err(|failed| from_sdk(PUT, &failed))
     }
 }
 

@@ -70,7 +70,7 @@ async fn an_event_is_published_with_its_group_and_its_attributes_to_filter_on() 
 }
 
 #[tokio::test]
-async fn an_event_goes_out_under_its_record_and_the_hash_of_its_id() {
+async fn an_event_goes_out_under_its_record_and_the_hash_of_its_id_and_message() {
     let body = concat!(
         r#"{"specversion":"1.0","id":"evt_1","source":"/datasync/crm","type":"customer.updated","subject":"rid-1","#,
         r#""time":"2026-11-24T20:19:23Z","datacontenttype":"application/json","dataschema":"urn:datasync:schema/customer/1","#,
@@ -78,10 +78,10 @@ async fn an_event_goes_out_under_its_record_and_the_hash_of_its_id() {
         r#""traceparent":"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01","origin":"crm","#,
         r#""data":{"key":{"customer_id":1},"before":null,"after":{"customer_id":1},"changed":["email"],"fingerprints":{}}}"#,
     );
-    let event = sync_domain::event::ReceivedEvent::read(body).unwrap().unchanged();
+    let event = sync_domain::event::ReceivedEvent::read(body).unwrap().unchanged("m1");
     let sent = Entry::of(&event);
     assert_eq!((sent.group, sent.body), (event.rid().as_str(), event.body()));
-    assert_eq!(sent.dedup, dedup_id(event.id().as_str(), Hop::First));
+    assert_eq!(sent.dedup, dedup_id(event.id().as_str(), Hop::Moved("m1")));
     assert!(sent.item().size <= event.size(), "an event that says it fits must fit");
 }
 

@@ -77,14 +77,12 @@ fn changed(target: &Target) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{ConfigFile, SyncConfig};
 
     fn policy(subscribe: &str) -> FilterPolicy {
         let text = format!(
             "target: t\nsubscribe: {subscribe}\nendpoint: {{ url: \"https://t.example\", auth: none }}\n"
         );
-        let config = SyncConfig::parse(&[ConfigFile::new("targets/t.yaml", text)]).unwrap();
-        FilterPolicy::of(config.targets().next().unwrap())
+        FilterPolicy::of(&serde_saphyr::from_str(&text).unwrap())
     }
 
     #[test]

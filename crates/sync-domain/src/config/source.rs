@@ -1,12 +1,13 @@
 //! A source as written in `sources/<name>.yaml`.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Deserialize;
 
 use crate::id::{ModelId, SourceId};
 
-/// A system that changes come from. Exactly one way in per source; `push` is the only one so far.
+/// A system that changes come from. Exactly one way in per source: `push`, `postgres` or `dynamodb`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Source {
@@ -15,17 +16,32 @@ pub struct Source {
     /// The source sends its changes to the push endpoint.
     #[serde(default)]
     pub push: Option<Push>,
+    /// `capture-pull` reads a PostgreSQL database.
+    #[serde(default)]
+    pub postgres: Option<Postgres>,
+    /// `capture-stream` reads the stream of a DynamoDB table.
+    #[serde(default)]
+    pub dynamodb: Option<Dynamodb>,
 }
 
 impl Source {
     /// The models that the source may write, in the order of the file.
-    pub fn models(&self) -> &[ModelId] {
-        self.push.as_ref().map_or(&[], |push| push.models.as_slice())
+    pub fn models(&self) -> Vec<&ModelId> {
+        let push = self.push.iter().flat_map(|push| &push.models);
+        let postgres = self.postgres.iter().flat_map(|postgres| postgres.tables.values().map(Table::model));
+        push.chain(postgres).chain(self.dynamodb.iter().map(|dynamodb| &dynamodb.model)).collect()
+    }
+
+    /// Whether the source may write the model.
+    pub fn writes(&self, model: &ModelId) -> bool {
+        self.models().contains(&model)
     }
 
     /// What stands in front of every version of the source.
     pub fn epoch(&self) -> u32 {
-        self.push.as_ref().map_or(0, |push| push.epoch)
+        let push = self.push.as_ref().map(|push| push.epoch);
+        let postgres = self.postgres.as_ref().map(|postgres| postgres.epoch);
+        push.or(postgres).or(self.dynamodb.as_ref().map(|dynamodb| dynamodb.epoch)).unwrap_or(0)
     }
 }
 
@@ -77,4 +93,140 @@ impl fmt::Display for VersionKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
+}
+
+/// A PostgreSQL database that is read.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Postgres {
+    /// The name of the secret that holds the connection URL: `postgresql://user:password@host:5432/database`.
+    pub url_secret: String,
+    /// How changes are found.
+    pub mode: PullMode,
+    /// From the table (`schema.table`) to its model.
+    pub tables: BTreeMap<String, Table>,
+    /// Stands in front of every version; raised by a resync.
+    #[serde(default)]
+    pub epoch: u32,
+    /// The replication slot of mode `log`; `datasync_<source>` without it.
+    #[serde(default)]
+    pub slot: Option<String>,
+    /// The publication of mode `log`; `datasync_<source>` without it.
+    #[serde(default)]
+    pub publication: Option<String>,
+    /// A file below the configuration directory with the certificates (PEM) that the server's certificate is checked
+    /// against; the public ones without it.
+    #[serde(default)]
+    pub root_certificates: Option<String>,
+    /// The pause between two polls of one run, `1s` without it.
+    #[serde(default)]
+    pub poll: Option<String>,
+}
+
+/// How the changes of a database are found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PullMode {
+    /// In the transaction log, by logical decoding: every change, in commit order.
+    Log,
+    /// In a shadow table that triggers write: every change.
+    Trigger,
+    /// By a column that each write raises: the last state of each row, deletes only where the table shows them.
+    Timestamp,
+}
+
+impl PullMode {
+    /// The mode as the file writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Log => "log",
+            Self::Trigger => "trigger",
+            Self::Timestamp => "timestamp",
+        }
+    }
+}
+
+/// What becomes of a table: its model alone, or with more to say.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum Table {
+    /// The model's name.
+    Model(ModelId),
+    /// The model and how the table is read.
+    Reading(TableReading),
+}
+
+impl Table {
+    /// The model of the table's rows.
+    pub fn model(&self) -> &ModelId {
+        match self {
+            Self::Model(model) => model,
+            Self::Reading(reading) => &reading.model,
+        }
+    }
+
+    /// How it is read, if the file says more than the model.
+    pub fn reading(&self) -> Option<&TableReading> {
+        match self {
+            Self::Model(_) => None,
+            Self::Reading(reading) => Some(reading),
+        }
+    }
+}
+
+/// How a table is read.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TableReading {
+    /// The model of its rows.
+    pub model: ModelId,
+    /// Mode `timestamp`: what every write raises.
+    #[serde(default)]
+    pub cursor: Option<Cursor>,
+    /// Mode `timestamp`: the column that is not null (or true) in a row that counts as deleted.
+    #[serde(default)]
+    pub soft_delete: Option<String>,
+    /// Mode `timestamp`: how often the table's keys are compared with those that were captured, so that deletes are seen
+    /// (`1h`); never without it.
+    #[serde(default)]
+    pub compare_keys: Option<String>,
+    /// What a change of the table's columns does.
+    #[serde(default)]
+    pub drift: Drift,
+}
+
+/// The column that every write of a row raises.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cursor {
+    /// A column of type `xid8` that a trigger fills with `pg_current_xact_id()`: misses nothing.
+    Xid8(String),
+    /// A column of type `timestamptz` or `timestamp` that the database's clock fills.
+    Timestamp(String),
+}
+
+/// What a change of a table's columns (listed one dropped, retyped) does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Drift {
+    /// The records go on as they are; a listed column that is gone is missing.
+    #[default]
+    Ignore,
+    /// The table's records are set aside, with one ticket, until the configuration fits again.
+    Quarantine,
+    /// The source stops, with a ticket.
+    Fail,
+}
+
+/// A DynamoDB table whose stream is read.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dynamodb {
+    /// The table's name.
+    pub table: String,
+    /// The model of its items.
+    pub model: ModelId,
+    /// Stands in front of every version; raised by a resync.
+    #[serde(default)]
+    pub epoch: u32,
 }

@@ -63,7 +63,7 @@ fn event_of(yaml: &str, with: impl FnOnce(&mut Change<'static>)) -> Event {
         run: change.run,
         only: change.only,
     };
-    Event::new(&envelope, protected)
+    Event::new(&envelope, protected, "m1")
 }
 
 /// The names of an object's members, in order.
@@ -262,8 +262,8 @@ fn an_event_that_was_not_changed_is_published_as_it_was_received() {
                 "model: customer\nkey: [id]\n{head}attributes:\n  id: {{ class: identifier }}\n  x: {{ class: internal }}\n"
             );
             let event = event_of(&yaml, with);
-            assert_eq!(ReceivedEvent::read(event.body()).unwrap().unchanged(), event_of(&yaml, with));
-            assert_eq!(ReceivedEvent::read(event.body()).unwrap().unchanged().body(), event.body());
+            assert_eq!(ReceivedEvent::read(event.body()).unwrap().unchanged("m1"), event_of(&yaml, with));
+            assert_eq!(ReceivedEvent::read(event.body()).unwrap().unchanged("m1").body(), event.body());
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::apply::{Protector, fits, value_of, write_tail};
 use super::scope::INNER;
 use super::{CompiledPolicy, Failure, PolicyKeys, Protected};
-use crate::event::{Event, HEAD_CAPACITY, ReceivedEvent};
+use crate::event::{HEAD_CAPACITY, ReceivedEvent};
 use crate::outcome::Reason;
 use crate::protect::Nonces;
 use crate::scan::{Kind, Scanner, Value, write_string};
@@ -14,15 +14,15 @@ impl CompiledPolicy {
         self.attributes.iter().filter(|attribute| attribute.later).map(|attribute| attribute.path.as_str())
     }
 
-    /// Adds what a look-up found (attribute path and JSON value; an attribute that is not among them becomes `null`) to
-    /// an event, under the rules of the policy. What changed is not known any more.
+    /// The data of an event with what a look-up found (attribute path and JSON value; an attribute that is not among them
+    /// becomes `null`), under the rules of the policy. What changed is not known any more.
     pub fn enrich(
         &self,
         event: &ReceivedEvent<'_>,
         found: &[(String, String)],
         keys: &mut PolicyKeys,
         nonces: &mut dyn Nonces,
-    ) -> Result<Event, Failure> {
+    ) -> Result<Protected, Failure> {
         let mut after = event.after.ok_or_else(|| Reason::new("no_record", "data.after"))?.to_owned();
         let rid = &event.envelope.rid;
         let mut protector = Protector { policy: self, keys, nonces, rid, fingerprints: String::new() };
@@ -45,7 +45,7 @@ impl CompiledPolicy {
         }
         let mut fingerprints = protector.fingerprints;
         write_fingerprints(event, &mut fingerprints);
-        Ok(Event::new(&event.envelope, Protected::assemble(event, Some(&after), None, &fingerprints)))
+        Ok(Protected::assemble(event, Some(&after), None, &fingerprints))
     }
 }
 

@@ -94,7 +94,7 @@ impl Rig {
 
     pub(super) fn event_of(&mut self, change: &Change<'_>) -> Event {
         let applied = self.apply_to(change).unwrap();
-        Event::new(&envelope(change, &self.rid), applied.protected)
+        Event::new(&envelope(change, &self.rid), applied.protected, "m1")
     }
 
     /// `data.after` of the event of a record, without the key at its begin.
@@ -129,7 +129,8 @@ impl Rig {
         let found: Vec<_> =
             found.iter().map(|(path, json)| ((*path).to_owned(), (*json).to_owned())).collect();
         let event = ReceivedEvent::read(body).unwrap();
-        self.policy.enrich(&event, &found, &mut self.keys, &mut self.nonces)
+        let protected = self.policy.enrich(&event, &found, &mut self.keys, &mut self.nonces)?;
+        Ok(Event::new(&event.envelope, protected, "m2"))
     }
 }
 

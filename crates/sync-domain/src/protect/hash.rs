@@ -61,12 +61,14 @@ pub(super) fn mac_key(root: &KeyBytes, parts: &[&str]) -> MacKey {
 pub struct IdHasher {
     records: MacKey,
     subjects: MacKey,
+    contents: MacKey,
 }
 
 impl IdHasher {
     /// From the root of [`crate::ports::HashKey::Id`].
     pub fn new(root: &KeyBytes) -> Self {
-        Self { records: mac_key(root, &["record"]), subjects: mac_key(root, &["subject"]) }
+        let key = |purpose| mac_key(root, &[purpose]);
+        Self { records: key("record"), subjects: key("subject"), contents: key("content") }
     }
 
     /// The record id of (source, model, canonical key): 43 characters.
@@ -81,6 +83,13 @@ impl IdHasher {
     /// The id of a person, the same in every model: 43 characters.
     pub fn subject_key_id(&self, canonical_value: &[u8]) -> String {
         base64url(&self.subjects.sign(canonical_value))
+    }
+
+    /// A hash of the parts of a content, to tell it from another without saying anything of it: 43 characters.
+    pub fn content(&self, parts: &[&[u8]]) -> String {
+        let mut input = Vec::with_capacity(parts.iter().map(|part| part.len() + 4).sum());
+        parts.iter().for_each(|part| push_part(&mut input, part));
+        base64url(&self.contents.sign(&input))
     }
 }
 

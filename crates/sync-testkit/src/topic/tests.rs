@@ -17,7 +17,7 @@ fn event(rid: &str, kind: &str, changed: &str, only: Option<&str>) -> Event {
         ),
         kind, rid, rid, only, changed
     );
-    ReceivedEvent::read(&body).unwrap().unchanged()
+    ReceivedEvent::read(&body).unwrap().unchanged("m1")
 }
 
 fn publish(topic: &MemoryTopic, events: &[Event]) -> Vec<Result<()>> {

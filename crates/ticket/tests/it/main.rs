@@ -142,7 +142,7 @@ async fn an_alert_that_cannot_be_sent_fails_the_invocation_and_the_retry_sends_i
     let failed = stand.handle(&event("transform-failed")).await.unwrap_err();
     assert!(matches!(failed, Error::Alert { .. }), "{failed:?}");
     assert_eq!(stand.alerts.faults.calls(), 3, "it tried more than once");
-    assert!(stand.tickets.claims().is_empty(), "the claim was given back");
+    assert!(stand.tickets.settled().is_empty());
     assert_eq!(stand.tickets.tickets().len(), 1, "the ticket stands all the same");
 
     stand.alerts.faults.recover();
@@ -157,7 +157,7 @@ async fn an_alert_that_is_refused_is_not_tried_again_within_the_invocation() {
     stand.alerts.faults.outage(Kind::Refused);
     assert!(matches!(stand.handle(&event("transform-failed")).await, Err(Error::Alert { .. })));
     assert_eq!(stand.alerts.faults.calls(), 1);
-    assert!(stand.tickets.claims().is_empty());
+    assert!(stand.tickets.settled().is_empty());
 }
 
 #[tokio::test]
@@ -169,16 +169,57 @@ async fn a_short_hiccup_of_the_alert_topic_does_not_fail_the_invocation() {
 }
 
 #[tokio::test]
-async fn a_claim_that_cannot_be_given_back_says_so() {
+async fn an_attempt_that_dies_between_claim_and_alert_leaves_the_alert_to_the_next_one() {
     let stand = Stand::new();
-    stand.alerts.faults.outage(Kind::Unavailable);
+    stand.tickets.faults.push(Fault::Pass); // the ticket
+    stand.tickets.faults.push(Fault::Lost); // the claim: it stands, and its owner does not go on
+    assert!(matches!(stand.handle(&event("transform-failed")).await, Err(Error::Claim { .. })));
+    assert_eq!(stand.alerts.sent().len(), 0);
+
+    let other = with(event("transform-failed"), "/detail/message_id", json!("another"));
+    let beside = stand.handle(&other).await.unwrap();
+    assert_eq!(beside, Done { opened: true, alerted: false }, "somebody else is at it");
+    let retried = stand.handle(&event("transform-failed")).await.unwrap();
+    assert_eq!(retried, Done { opened: false, alerted: true });
+    let again = stand.handle(&event("transform-failed")).await.unwrap();
+    assert_eq!((again.alerted, stand.alerts.sent().len()), (false, 1), "once it was sent it is settled");
+}
+
+#[tokio::test]
+async fn an_alert_whose_owner_never_comes_back_goes_to_the_next_failure_of_its_cause() {
+    let stand = Stand::new();
+    stand.alerts.faults.push(Fault::Call(Kind::Refused));
+    assert!(matches!(stand.handle(&event("transform-failed")).await, Err(Error::Alert { .. })));
+    let other = |id| with(event("transform-failed"), "/detail/message_id", json!(id));
+    stand.tickets.set_now(59);
+    assert!(!stand.handle(&other("m-1")).await.unwrap().alerted);
+    stand.tickets.set_now(60);
+    assert!(stand.handle(&other("m-2")).await.unwrap().alerted);
+    let [end] = stand.tickets.settled().into_values().collect::<Vec<_>>().try_into().unwrap();
+    stand.tickets.set_now(end - 1);
+    assert!(!stand.handle(&other("m-3")).await.unwrap().alerted, "a late retry does not alert again");
+}
+
+#[tokio::test]
+async fn an_alert_that_is_not_noted_as_sent_does_not_fail_the_invocation() {
+    let stand = Stand::new();
     stand.tickets.faults.push(Fault::Pass); // the ticket
     stand.tickets.faults.push(Fault::Pass); // the claim
     for _ in 0..3 {
         stand.tickets.faults.push(Fault::Call(Kind::Unavailable));
     }
-    let failed = stand.handle(&event("transform-failed")).await.unwrap_err();
-    assert!(matches!(failed, Error::Silenced { .. }), "{failed:?}");
+    assert_eq!(stand.handle(&event("transform-failed")).await.unwrap(), NEW);
+    assert!(stand.tickets.settled().is_empty());
+}
+
+#[tokio::test]
+async fn a_failure_of_a_known_cause_costs_one_write_more_than_its_ticket() {
+    let stand = Stand::new();
+    stand.handle(&event("transform-failed")).await.unwrap();
+    let before = stand.tickets.faults.calls();
+    let other = with(event("transform-failed"), "/detail/message_id", json!("another"));
+    stand.handle(&other).await.unwrap();
+    assert_eq!(stand.tickets.faults.calls() - before, 2);
 }
 
 #[tokio::test]
@@ -186,7 +227,7 @@ async fn without_a_ticket_there_is_no_alert() {
     let stand = Stand::new();
     stand.tickets.faults.push(Fault::Call(Kind::Unavailable));
     assert!(matches!(stand.handle(&event("transform-failed")).await, Err(Error::Ticket { .. })));
-    assert_eq!((stand.tickets.claims().len(), stand.alerts.sent().len()), (0, 0));
+    assert_eq!((stand.tickets.settled().len(), stand.alerts.sent().len()), (0, 0));
     stand.tickets.faults.push(Fault::Pass);
     stand.tickets.faults.push(Fault::Call(Kind::Unavailable));
     assert!(matches!(stand.handle(&event("transform-failed")).await, Err(Error::Claim { .. })));

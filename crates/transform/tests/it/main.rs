@@ -59,15 +59,15 @@ async fn records_of_a_model_with_a_look_up_all_pass_the_enrichment_queue() {
     let entries = world.enrichment.entries();
     let marks: Vec<_> = entries.iter().map(|entry| attribute(&entry.attributes, "enrich").unwrap()).collect();
     assert_eq!(marks, ["yes", "no", "no"], "in their order");
-    for entry in &entries {
+    for (entry, message) in entries.iter().zip(["m1", "m2", "m3"]) {
         let id = body(&entry.body)["id"].as_str().unwrap().to_owned();
-        assert_eq!((entry.group.as_str(), &entry.dedup), ("r1", &dedup_id(&id, Hop::First)));
+        assert_eq!((entry.group.as_str(), &entry.dedup), ("r1", &dedup_id(&id, Hop::Moved(message))));
         assert_eq!(entry.attributes.len(), 1);
     }
 }
 
 #[tokio::test]
-async fn a_change_that_comes_twice_is_published_once_and_each_run_once_more() {
+async fn a_message_that_comes_twice_is_published_once_and_each_run_once_more() {
     let world = World::new();
     let message = |id: &str, model: &str, run: Option<&'static str>| {
         let key = if model == "lead" { r#"{"id":1}"# } else { r#"{"customer_id":1}"# };
@@ -76,8 +76,10 @@ async fn a_change_that_comes_twice_is_published_once_and_each_run_once_more() {
         change.only = run.map(|_| "loyalty".into());
         Record::new(id, &change.write()).group(&format!("r-{model}"))
     };
-    for (at, run) in [None, None, Some("run-1"), Some("run-1"), Some("run-2")].into_iter().enumerate() {
-        let batch = ["customer", "lead"].map(|model| message(&format!("m{at}-{model}"), model, run));
+    for (id, run) in
+        [("m1", None), ("m1", None), ("m2", Some("run-1")), ("m2", Some("run-1")), ("m3", Some("run-2"))]
+    {
+        let batch = ["customer", "lead"].map(|model| message(&format!("{id}-{model}"), model, run));
         assert!(world.work(batch).await.is_empty());
     }
     let published = world.topic.published();
@@ -85,6 +87,27 @@ async fn a_change_that_comes_twice_is_published_once_and_each_run_once_more() {
     assert!(published[1].attributes().contains(&("only", AttributeValue::Text("loyalty".to_owned()))));
     assert_eq!(world.enrichment.entries().len(), 3);
     assert_eq!(published[0].id(), published[2].id());
+}
+
+#[tokio::test]
+async fn another_message_of_the_same_change_is_published_again_for_the_ledger_to_judge() {
+    let world = World::new();
+    let message = |id: &str, model: &str, tier: &str| {
+        let after = format!(r#"{{"id":1,"customer_id":1,"tier":"{tier}"}}"#);
+        let key = if model == "lead" { r#"{"id":1}"# } else { r#"{"customer_id":1}"# };
+        let change = change("crm", model, Some(7), key, Some(&after));
+        Record::new(id, &change.write()).group(&format!("r-{model}"))
+    };
+    // The second is another content under the first's version; the third is the first, redriven.
+    for (id, tier) in [("m1", "basic"), ("m2", "gold"), ("m3", "basic")] {
+        assert!(world.work(["customer", "lead"].map(|model| message(id, model, tier))).await.is_empty());
+    }
+    let published = world.topic.published();
+    let tiers: Vec<_> =
+        published.iter().map(|event| body(event.body())["data"]["after"]["tier"].clone()).collect();
+    assert_eq!(tiers, ["basic", "gold", "basic"]);
+    assert!(published.iter().all(|event| event.id() == published[0].id()), "and all are one event");
+    assert_eq!(world.enrichment.entries().len(), 3);
 }
 
 #[tokio::test]

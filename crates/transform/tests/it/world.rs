@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use aws_lambda_events::sqs::SqsEvent;
 use serde_json::Value;
+use sync_config::{ConfigFile, SyncConfig};
 use sync_domain::change::{Change, Operation};
-use sync_domain::config::{ConfigFile, SyncConfig};
 use sync_domain::event::Event;
 use sync_domain::outcome::Stage;
 use sync_domain::ports::Topic;

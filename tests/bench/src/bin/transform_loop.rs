@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use anyhow::{Context, anyhow};
-use sync_domain::config::{ConfigFile, SyncConfig};
+use sync_config::{ConfigFile, SyncConfig};
 use sync_domain::event::{Envelope, Event};
 use sync_domain::policy::{Captured, CompiledPolicy, PolicyKeys};
 use sync_domain::ports::KeyBytes;
@@ -64,7 +64,7 @@ fn main() -> anyhow::Result<()> {
             run: change.run,
             only: change.only,
         };
-        let event = Event::new(&envelope, applied.protected);
+        let event = Event::new(&envelope, applied.protected, "8f7c6d5e-4b3a-4921-8d07-16f5e4d3c2b1");
         size = event.body().len();
         Some(event)
     });

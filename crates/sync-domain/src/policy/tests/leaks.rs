@@ -210,7 +210,7 @@ proptest! {
         let data = applied.protected.data().to_owned();
         let changed = applied.protected.changed().map(<[String]>::to_vec);
         let envelope = envelope(&change, &rig.rid);
-        let event = Event::new(&envelope, applied.protected);
+        let event = Event::new(&envelope, applied.protected, "m1");
         let received = ReceivedEvent::read(event.body()).unwrap();
         prop_assert_eq!(&received.envelope, &envelope);
         prop_assert_eq!(&received.id, event.id());
@@ -220,7 +220,7 @@ proptest! {
         prop_assert_eq!(received.changed.as_ref().map(|names| names.iter().map(ToString::to_string).collect::<Vec<_>>()), changed);
         prop_assert_eq!(received.policy_version.as_ref(), "v1");
         prop_assert_eq!(received.schema.as_ref(), "1");
-        let again = received.unchanged();
+        let again = received.unchanged("m2");
         prop_assert_eq!(again.body(), event.body());
         prop_assert_eq!(again.attributes(), event.attributes());
         prop_assert_eq!((again.id(), again.rid(), again.size()), (event.id(), event.rid(), event.size()));

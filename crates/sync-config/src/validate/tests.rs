@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::tests::samples;
+use crate::tests::samples;
 
 const MODEL: &str = "\
 model: customer

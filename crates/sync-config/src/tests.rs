@@ -1,7 +1,9 @@
 use std::time::Duration;
 
+use sync_domain::change::Operation;
+use sync_domain::config::{Auth, Body, Literal, Method, Missing, Rate, StatusClass, VersionKind};
+
 use super::*;
-use crate::change::Operation;
 
 const MODEL: &str = "\
 model: customer
@@ -136,8 +138,8 @@ fn an_unknown_field_is_an_error_with_file_line_and_path() {
          url, auth, timeout, rate, operations, statuses, allow_networks, ports"
     );
     assert_eq!(
-        error("sources/db.yaml", "source: db\npostgres: { mode: log }\n"),
-        "sources/db.yaml:2:1: postgres: \"postgres\" is unknown here; known are source, push"
+        error("sources/db.yaml", "source: db\nmysql: { mode: log }\n"),
+        "sources/db.yaml:2:1: mysql: \"mysql\" is unknown here; known are source, push, postgres, dynamodb"
     );
 }
 
@@ -274,10 +276,10 @@ fn the_sample_files_parse() {
 }
 
 /// The files that ship with the project.
-pub(in crate::config) fn samples() -> Vec<ConfigFile> {
+pub(crate) fn samples() -> Vec<ConfigFile> {
     macro_rules! sample {
         ($($path:literal),* $(,)?) => {
-            vec![$(ConfigFile::new($path, include_str!(concat!("../../../../infra/layer/sync/", $path)))),*]
+            vec![$(ConfigFile::new($path, include_str!(concat!("../../../infra/layer/sync/", $path)))),*]
         };
     }
     sample![

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use sync_domain::config::parse_duration;
 use url::{Host, Url};
 
 use super::Check;
-use crate::config::duration::parse_duration;
 
 /// Longer than this and a delivery outlives the function that waits for it.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(30);

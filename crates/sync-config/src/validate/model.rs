@@ -3,17 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
+use sync_domain::config::{
+    Attribute, Class, Compute, ConcatPart, Enrich, HttpLookup, Mask, Model, Protect, TableLookup, Type,
+};
+use sync_domain::policy::CompiledPolicy;
+use sync_domain::predicate::Predicate;
 use url::Url;
 
 use super::Check;
 use super::network::{check_duration, check_header, check_secret, check_timeout, check_url};
-use crate::config::path::{self, Part};
-use crate::config::{
-    Attribute, Class, Compute, ConcatPart, Enrich, HttpLookup, Mask, Model, Protect, SyncConfig, TableLookup,
-    Type,
-};
-use crate::policy::CompiledPolicy;
-use crate::predicate::Predicate;
+use crate::SyncConfig;
+use crate::path::{self, Part};
 
 pub(super) fn check(model: &Model, config: &SyncConfig, check: &mut Check<'_>) {
     if config.source_of(&model.model).is_none() {

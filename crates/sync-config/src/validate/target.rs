@@ -2,14 +2,15 @@
 
 use std::collections::BTreeSet;
 
+use sync_domain::change::Operation;
+use sync_domain::config::filter::{FilterPolicy, MAX_COMBINATIONS};
+use sync_domain::config::{AttributeChoice, Auth, Endpoint, Model, Subscription, Target, Type};
+use sync_domain::delivery::{CompiledTarget, Error};
+
 use super::Check;
 use super::model::{is_enriched, output};
 use super::network::{check_header, check_secret, check_timeout, check_url, is_loopback};
-use crate::change::Operation;
-use crate::config::filter::{FilterPolicy, MAX_COMBINATIONS};
-use crate::config::path;
-use crate::config::{AttributeChoice, Auth, Endpoint, Model, Subscription, SyncConfig, Target, Type};
-use crate::delivery::{CompiledTarget, Error};
+use crate::{SyncConfig, path};
 
 pub(super) fn check(target: &Target, config: &SyncConfig, check: &mut Check<'_>) {
     if target.subscribe.is_empty() {

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use sync_domain::config::{Push, Source};
+
 use super::Check;
 use super::network::check_secret;
-use crate::config::{Push, Source, SyncConfig};
+use crate::SyncConfig;
 
 pub(super) fn check(source: &Source, config: &SyncConfig, check: &mut Check<'_>) {
     let Some(push) = &source.push else {

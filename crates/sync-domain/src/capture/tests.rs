@@ -1,0 +1,142 @@
+use super::*;
+use crate::config::Model;
+use crate::ports::KeyBytes;
+use crate::scan::Limits;
+
+const MODEL: &str = "
+model: customer
+key: [customer_id]
+subject: customer_id
+attributes:
+  customer_id: { class: identifier, type: integer }
+  email: { class: personal, protect: redact }
+";
+
+const RECORD: &str = r#"{"customer_id":42,"email":"a@example.com","unlisted":1}"#;
+
+fn source() -> SourceId {
+    "crm".parse().unwrap()
+}
+
+fn policy() -> CompiledPolicy {
+    let model: Model = serde_saphyr::from_str(MODEL).unwrap();
+    CompiledPolicy::compile(&model, "v1").unwrap()
+}
+
+fn hasher() -> IdHasher {
+    IdHasher::new(&KeyBytes::new([1; 32]))
+}
+
+fn draft() -> Draft<'static> {
+    Draft {
+        operation: Operation::Update,
+        place: Place::Version(Version::from_log(0, 7, 1)),
+        occurred_at: "2026-11-24T20:19:23Z",
+        origin: "crm",
+        traceparent: None,
+        run: None,
+        only: None,
+        key: r#"{"customer_id":42}"#,
+        before: None,
+        after: Some(RECORD),
+        same: Same::Content,
+    }
+}
+
+fn made(draft: &Draft<'_>) -> Prepared {
+    prepare(&source(), &policy(), &hasher(), draft).unwrap()
+}
+
+fn refused(draft: &Draft<'_>) -> (String, String) {
+    let reason = prepare(&source(), &policy(), &hasher(), draft).unwrap_err();
+    (reason.code, reason.place)
+}
+
+#[test]
+fn a_message_holds_listed_attributes_only_and_stands_in_the_group_of_its_record() {
+    let made = made(&draft());
+    let change = Change::read(&made.entry.body, &Limits::default()).unwrap();
+    assert_eq!(change.after, Some(r#"{"customer_id":42,"email":"a@example.com"}"#));
+    assert_eq!(made.entry.group, made.rid.as_str());
+    assert_eq!(made.id, event_id(&made.rid, &Version::from_log(0, 7, 1), Operation::Update).as_str());
+    assert_eq!(change.id, made.id);
+    assert!(change.subject_key_id.is_some());
+}
+
+#[test]
+fn a_change_that_the_queue_counts_keeps_its_own_id_and_has_no_version() {
+    let made = made(&Draft { place: Place::Arrival("chg_1"), ..draft() });
+    let change = Change::read(&made.entry.body, &Limits::default()).unwrap();
+    assert_eq!((change.id.as_ref(), change.version), ("chg_1", None));
+}
+
+#[test]
+fn a_trace_context_is_taken_over_or_made_of_the_change_id() {
+    let trace = |draft: &Draft<'_>| {
+        let body = made(draft).entry.body;
+        Change::read(&body, &Limits::default()).unwrap().traceparent.into_owned()
+    };
+    let given = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    assert_eq!(trace(&Draft { traceparent: Some(given), ..draft() }), given);
+    let own = trace(&draft());
+    assert_eq!(own.len(), 55);
+    assert!(own.starts_with("00-") && own.ends_with("-01"));
+    assert_eq!(own, trace(&draft()));
+    assert_ne!(own, trace(&Draft { operation: Operation::Create, ..draft() }));
+}
+
+#[test]
+fn every_record_of_a_change_has_its_key() {
+    let other = Some(r#"{"customer_id":43}"#);
+    let none = Some(r#"{"email":"a@example.com"}"#);
+    for record in [other, none] {
+        let after = Draft { after: record, ..draft() };
+        assert_eq!(refused(&after), (KEY_MISMATCH.to_owned(), "after".to_owned()));
+        let before = Draft { before: record, ..draft() };
+        assert_eq!(refused(&before), (KEY_CHANGED.to_owned(), "before".to_owned()));
+    }
+    let partial = Draft { key: "{}", ..draft() };
+    assert_eq!(refused(&partial), ("key_attributes".to_owned(), "customer_id".to_owned()));
+}
+
+#[test]
+fn what_could_not_fit_the_topic_is_refused() {
+    let record = |length: usize| format!(r#"{{"customer_id":42,"email":"{}"}}"#, "x".repeat(length));
+    let (fits, too_large) = (record(1_000), record(300_000));
+    made(&Draft { after: Some(&fits), ..draft() });
+    // A redacted value weighs nothing in the event; the key does.
+    let key = format!(r#"{{"customer_id":{}}}"#, "1".repeat(300_000));
+    let after = format!(r#"{{"customer_id":{},"email":null}}"#, "1".repeat(300_000));
+    made(&Draft { after: Some(&too_large), ..draft() });
+    let draft = Draft { key: &key, after: Some(&after), ..draft() };
+    assert_eq!(refused(&draft), (CHANGE_TOO_LARGE.to_owned(), "event".to_owned()));
+}
+
+#[test]
+fn two_contents_under_one_version_are_two_messages_where_the_version_comes_from_outside() {
+    let dedup = |draft: &Draft<'_>| made(draft).entry.dedup;
+    let first = draft();
+    let trace = Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+    assert_eq!(dedup(&first), dedup(&Draft { traceparent: trace, ..first }), "a true repeat");
+    let unlisted = Some(r#"{"customer_id":42,"email":"a@example.com","unlisted":2}"#);
+    assert_eq!(dedup(&first), dedup(&Draft { after: unlisted, ..first }), "what is not listed is not there");
+    let others = [
+        Draft { after: Some(r#"{"customer_id":42,"email":"b@example.com"}"#), ..first },
+        Draft { before: Some(RECORD), ..first },
+        Draft { occurred_at: "2026-11-24T20:19:24Z", ..first },
+    ];
+    for other in others {
+        assert_eq!(made(&first).id, made(&other).id);
+        assert_ne!(dedup(&first), dedup(&other));
+        let (from_log, other) = (Draft { same: Same::Id, ..first }, Draft { same: Same::Id, ..other });
+        assert_eq!(dedup(&from_log), dedup(&other), "one place in a log holds one content");
+    }
+}
+
+#[test]
+fn a_run_repeats_itself_only() {
+    let dedup = |run, same| made(&Draft { run, same, ..draft() }).entry.dedup;
+    let [first_pass, run, other_run] = [None, Some("r1"), Some("r2")].map(|run| dedup(run, Same::Id));
+    assert!(first_pass != run && run != other_run);
+    assert_eq!(run, dedup(Some("r1"), Same::Content));
+}
