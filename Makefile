@@ -12,13 +12,13 @@ EMULATOR := .venv/emulator/bin
 export PATH := $(CURDIR)/$(SAM):$(PATH)
 export SAM_CLI_TELEMETRY := 0
 
-demo: .venv/sam/ready .venv/emulator/ready
+demo: .venv/sam/ready .venv/emulator/ready .venv/postgres/ready
 	cargo run --quiet --package sync-tests --bin demo
 
-test: .venv/sam/ready .venv/emulator/ready
+test: .venv/sam/ready .venv/emulator/ready .venv/postgres/ready
 	cargo test --workspace
 
-up: .venv/sam/ready .venv/emulator/ready
+up: .venv/sam/ready .venv/emulator/ready .venv/postgres/ready
 	cargo run --quiet --package sync-tests --bin local-stack -- up
 
 down:
@@ -35,7 +35,7 @@ check: .venv/sam/ready
 	cfn-lint --include-checks I --regions $(AWS_DEFAULT_REGION) -- target/template.json
 	if cargo deny --version 2>/dev/null; then cargo deny check; else echo "cargo-deny is not installed: licences and advisories were not checked"; fi
 
-bench: .venv/sam/ready
+bench: .venv/sam/ready .venv/postgres/ready
 	cargo run --quiet --release --package sync-bench
 
 build: .venv/sam/ready

@@ -59,8 +59,8 @@ def unrolled(section):
 
 def expand(text):
     template = yaml_parse(text)
-    template["Resources"] = unrolled(template["Resources"])
-    template["Outputs"] = unrolled(template["Outputs"])
+    for section in ("Conditions", "Resources", "Outputs"):
+        template[section] = unrolled(template[section])
     template["Transform"] = "AWS::Serverless-2016-10-31"
     template["Globals"]["Function"]["CodeUri"] = CODE
     for resource in template["Resources"].values():

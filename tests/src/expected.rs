@@ -85,6 +85,48 @@ const STORE: &[Attribute] = &[
 
 const SETTING: &[Attribute] = &[same("name", Treatment::Clear), same("value", Treatment::Clear)];
 
+const POS_CUSTOMER: &[Attribute] = &[
+    same("customer_id", Treatment::Clear),
+    same("email", Treatment::Token),
+    same("phone", Treatment::Masked(0, 3)),
+    same("born", Treatment::Sealed),
+    same("balance", Treatment::Clear),
+    same("tags", Treatment::Clear),
+    same("profile", Treatment::Sealed),
+    same("active", Treatment::Clear),
+    same("updated_at", Treatment::Clear),
+];
+
+const POS_PRICE: &[Attribute] = &[
+    same("sku", Treatment::Clear),
+    same("currency", Treatment::Clear),
+    same("amount", Treatment::Clear),
+    same("valid_on", Treatment::Clear),
+    same("purchase_amount", Treatment::Sealed),
+];
+
+const POS_STORE: &[Attribute] = &[
+    same("store_id", Treatment::Clear),
+    same("name", Treatment::Clear),
+    same("city", Treatment::Clear),
+    same("opening", Treatment::Clear),
+    same("floor_area", Treatment::Clear),
+    same("manager_email", Treatment::Token),
+];
+
+const PREFERENCE: &[Attribute] = &[
+    same("customer_id", Treatment::Clear),
+    same("topic", Treatment::Clear),
+    same("allowed", Treatment::Clear),
+    same("channels", Treatment::Clear),
+    same("quiet_hours.from", Treatment::Clear),
+    same("quiet_hours.to", Treatment::Clear),
+    same("affinity", Treatment::Clear),
+    same("note", Treatment::Sealed),
+    same("signature", Treatment::Sealed),
+    same("changed_at", Treatment::Clear),
+];
+
 /// The attributes of the sample's models.
 pub fn attributes(model: &str) -> &'static [Attribute] {
     match model {
@@ -92,6 +134,10 @@ pub fn attributes(model: &str) -> &'static [Attribute] {
         "price" => PRICE,
         "store" => STORE,
         "setting" => SETTING,
+        "preference" => PREFERENCE,
+        "pos_customer" => POS_CUSTOMER,
+        "pos_price" => POS_PRICE,
+        "pos_store" => POS_STORE,
         _ => &[],
     }
 }

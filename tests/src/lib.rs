@@ -25,6 +25,8 @@ pub mod lookup;
 pub mod opener;
 pub mod oracle;
 pub mod place;
+pub mod pos;
+pub mod preferences;
 pub mod raw;
 pub mod report;
 pub mod rig;

@@ -9,7 +9,10 @@ use crate::artifacts;
 use crate::aws::Aws;
 use crate::emulator::Emulator;
 use crate::lookup::Lookup;
+use crate::ink::Ink;
 use crate::place::RunFolder;
+use crate::pos::PointOfSale;
+use crate::preferences::Preferences;
 use crate::signature;
 use crate::source::Source;
 use crate::stack::{self, Stack};
@@ -29,6 +32,10 @@ pub struct Rig {
     pub shop: Source,
     /// The back office: settings.
     pub backoffice: Source,
+    /// The point-of-sale system: a database that is read.
+    pub pos: PointOfSale,
+    /// The consent service: a DynamoDB table whose stream is read.
+    pub preferences: Preferences,
     /// The deployed stack.
     pub stack: Stack,
     /// The folder of the run.
@@ -84,8 +91,8 @@ pub async fn stage<T>(
 }
 
 impl Rig {
-    /// Builds, starts and deploys everything.
-    pub async fn start(purpose: &str, progress: &dyn Progress) -> Result<Self> {
+    /// Builds, starts and deploys everything; what stands in the database already is written with `ink`.
+    pub async fn start(purpose: &str, ink: &Ink, progress: &dyn Progress) -> Result<Self> {
         let run = RunFolder::new(purpose)?;
         let template = stage(progress, "build with sam build", async {
             Ok((artifacts::build(&run).await?, String::new()))
@@ -98,6 +105,19 @@ impl Rig {
         })
         .await?;
         let aws = emulator.aws();
+
+        let pos = stage(progress, "start PostgreSQL, make its tables ready", async {
+            let pos = PointOfSale::start(ink).await?;
+            pos.prepare().await?;
+            aws.put_secret("datasync/source/pos", &pos.url()).await?;
+            Ok((pos, "what `datasync sql` prints, run by its administrator".to_owned()))
+        })
+        .await?;
+
+        let preferences = stage(progress, "create a DynamoDB table with a stream", async {
+            Ok((Preferences::create(&aws).await?, crate::preferences::TABLE.to_owned()))
+        })
+        .await?;
 
         let (loyalty, warehouse, lookup, secrets) =
             stage(progress, "start targets and lookup service", async {
@@ -127,7 +147,7 @@ impl Rig {
                     ("profiles.example.com", lookup.port()),
                 ],
             )?;
-            let stack = stack::deploy(&run, &aws, &template, &configuration).await?;
+            let stack = stack::deploy(&run, &aws, &template, &configuration, preferences.stream_arn()).await?;
             let note = format!("{} resources", stack.resources().len());
             Ok((stack, note))
         })
@@ -147,6 +167,8 @@ impl Rig {
             loyalty,
             warehouse,
             lookup,
+            pos,
+            preferences,
             stack,
             run,
             emulator,

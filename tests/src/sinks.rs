@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use crate::aws::{Aws, Held};
+use crate::preferences;
 use crate::rig::Rig;
 use crate::target::Target;
 
@@ -135,7 +136,9 @@ pub fn message(held: &Held) -> Sink {
 
 async fn tables(aws: &Aws, sinks: &mut Vec<Sink>) -> Result<()> {
     let tables = aws.dynamodb("ListTables", &json!({})).await?;
-    for table in tables["TableNames"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+    let names = tables["TableNames"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    // A source is no sink.
+    for table in names.filter(|table| *table != preferences::TABLE) {
         for item in aws.scan(table).await? {
             sinks.push(Sink::new(format!("table {table}"), item.to_string()));
         }

@@ -28,8 +28,14 @@ pub struct Stack {
     resources: BTreeMap<String, String>,
 }
 
-/// Deploys the built template with the configuration folder of this run.
-pub async fn deploy(run: &RunFolder, aws: &Aws, template: &Path, configuration: &Path) -> Result<Stack> {
+/// Deploys the built template with the configuration folder of this run; `stream` is the ARN of the preferences' stream.
+pub async fn deploy(
+    run: &RunFolder,
+    aws: &Aws,
+    template: &Path,
+    configuration: &Path,
+    stream: &str,
+) -> Result<Stack> {
     const BUCKET: &str = "datasync-artifacts";
     let request = Request::put(format!("{}/{BUCKET}", aws.endpoint())).body(Full::<Bytes>::default())?;
     let made = http::send(&http::client(), request).await?;
@@ -44,6 +50,11 @@ pub async fn deploy(run: &RunFolder, aws: &Aws, template: &Path, configuration: 
         format!("AwsEndpointUrl={}", aws.endpoint()),
         format!("SyncConfigDir={}", configuration.display()),
         "AllowLoopback=true".to_owned(),
+        // The functions that read databases are invoked by hand, so that a run does what it must and no more.
+        "PosCustomersSchedule=DISABLED".to_owned(),
+        "PosPricesSchedule=DISABLED".to_owned(),
+        "PosStoresSchedule=DISABLED".to_owned(),
+        format!("PreferencesStreamArn={stream}"),
         "DeletionProtection=false".to_owned(),
     ];
     let mut command = place::sam()?;

@@ -103,6 +103,16 @@ impl Template {
 
     /// The queues that a mapping reads: mapping, its properties, function, queue.
     fn mappings(&self) -> impl Iterator<Item = (&str, &Value, &str, &str)> {
+        self.event_sources().filter(|(.., queue)| self.document["Resources"][queue].is_object())
+    }
+
+    /// The streams that a mapping reads, which all come from outside: mapping, its properties, function, parameter with the
+    /// stream's ARN.
+    fn streams(&self) -> impl Iterator<Item = (&str, &Value, &str, &str)> {
+        self.event_sources().filter(|(.., stream)| self.document["Parameters"][stream].is_object())
+    }
+
+    fn event_sources(&self) -> impl Iterator<Item = (&str, &Value, &str, &str)> {
         self.of_type("AWS::Lambda::EventSourceMapping").map(|(id, mapping)| {
             (id, mapping, named(&mapping["FunctionName"]), named(&mapping["EventSourceArn"]))
         })
@@ -120,7 +130,8 @@ impl Template {
             queues
                 .extend(list(&properties["Targets"]).iter().map(|target| &target["DeadLetterConfig"]["Arn"]));
             for queue in queues {
-                if !queue.is_null() {
+                let is_bucket = self.document["Resources"][named(queue)]["Type"] == "AWS::S3::Bucket";
+                if !queue.is_null() && !is_bucket {
                     found.entry(named(queue)).or_default().push(id);
                 }
             }
@@ -257,6 +268,26 @@ pub fn rules() -> Vec<Rule> {
         },
         Rule { name: "a mapping reports single failures and has a ceiling", breaches: mappings_are_bounded },
         Rule {
+            name: "a stream is read from its oldest record, in halves when need be, and never gives up a record for nothing",
+            breaches: streams_lose_nothing,
+        },
+        Rule {
+            name: "a function may read its stream and keep what is given up",
+            breaches: streams_may_be_read,
+        },
+        Rule {
+            name: "what a stream's mapping gives up becomes a ticket",
+            breaches: given_up_batches_become_tickets,
+        },
+        Rule {
+            name: "a stream that waits, or loses a record, has an alarm that tells somebody",
+            breaches: streams_are_heard,
+        },
+        Rule {
+            name: "a bucket is private, reached over TLS alone, and forgets",
+            breaches: buckets_keep_to_themselves,
+        },
+        Rule {
             name: "a message stays hidden for six times the function's time-out",
             breaches: messages_stay_hidden,
         },
@@ -309,7 +340,10 @@ pub fn rules() -> Vec<Rule> {
         Rule { name: "no variable holds a secret", breaches: variables_hold_no_secrets },
         Rule { name: "the ceilings together stay within the budget", breaches: concurrency_fits },
         Rule { name: "no message comes back to the function that sent it", breaches: flow_has_no_cycle },
-        Rule { name: "each target and each source of the mappings is there", breaches: loops_match_mappings },
+        Rule {
+            name: "each target, source and stream of the mappings is there",
+            breaches: loops_match_mappings,
+        },
         Rule {
             name: "what is for a laptop, and what bills by the hour, is off",
             breaches: defaults_are_safe,
@@ -419,6 +453,168 @@ fn mappings_are_bounded(template: &Template) -> Vec<String> {
     for (id, function) in template.of_type("AWS::Lambda::Function") {
         if !function["ReservedConcurrentExecutions"].is_null() {
             breaches.push(format!("{id} reserves concurrency, which makes its mapping drop messages"));
+        }
+    }
+    breaches
+}
+
+fn streams_lose_nothing(template: &Template) -> Vec<String> {
+    let mut breaches = Vec::new();
+    for (id, mapping, _, _) in template.streams() {
+        if list(&mapping["FunctionResponseTypes"]).iter().all(|one| one != "ReportBatchItemFailures") {
+            breaches.push(format!("{id} fails whole batches"));
+        }
+        if mapping["StartingPosition"] != "TRIM_HORIZON" {
+            breaches.push(format!("{id} misses what is written while it starts"));
+        }
+        if mapping["BisectBatchOnFunctionError"] != true {
+            breaches.push(format!("{id} gives up a whole batch for one record"));
+        }
+        let tries = template.number(&mapping["MaximumRetryAttempts"]);
+        if tries.is_none_or(|tries| !(10..=1_000).contains(&tries)) {
+            breaches.push(format!("{id} tries for ever, or gives up at the first trouble"));
+        }
+        // An hour before the stream itself forgets, so that what is given up can still be handed over whole.
+        let age = template.number(&mapping["MaximumRecordAgeInSeconds"]);
+        if age.is_none_or(|age| !(3_600..=DAY - 3_600).contains(&age)) {
+            breaches.push(format!("{id} waits until the stream forgets"));
+        }
+        let kept = named(&mapping["DestinationConfig"]["OnFailure"]["Destination"]);
+        if template.document["Resources"][kept]["Type"] != "AWS::S3::Bucket" {
+            breaches.push(format!(
+                "{id} keeps no whole records: a queue gets pointers that end with the stream's memory"
+            ));
+        }
+    }
+    breaches
+}
+
+fn streams_may_be_read(template: &Template) -> Vec<String> {
+    let read = [
+        "dynamodb:DescribeStream",
+        "dynamodb:GetRecords",
+        "dynamodb:GetShardIterator",
+        "dynamodb:ListStreams",
+    ];
+    let mut breaches = Vec::new();
+    for (_, mapping, function, stream) in template.streams() {
+        let statements = template.statements_of(function);
+        for action in read {
+            if !statements.iter().any(|statement| allows(statement, action, stream)) {
+                breaches.push(format!("{function} lacks {action} on {stream}"));
+            }
+        }
+        // Lambda puts what it gives up in the function's role.
+        let bucket = named(&mapping["DestinationConfig"]["OnFailure"]["Destination"]);
+        let may_put = |statement: &&Value| {
+            let mut places = Vec::new();
+            texts(&statement["Resource"], &mut places);
+            actions(statement).contains(&"s3:PutObject")
+                && places.contains(&format!("${{{bucket}.Arn}}/aws/lambda/*").as_str())
+        };
+        if !statements.iter().any(may_put)
+            || !statements.iter().any(|statement| allows(statement, "s3:ListBucket", bucket))
+        {
+            breaches.push(format!("{function} may not keep what its mapping gives up"));
+        }
+    }
+    breaches
+}
+
+fn given_up_batches_become_tickets(template: &Template) -> Vec<String> {
+    let mut breaches = Vec::new();
+    for (id, mapping, function, _) in template.streams() {
+        let bucket = named(&mapping["DestinationConfig"]["OnFailure"]["Destination"]);
+        let told = &template.properties(bucket)["NotificationConfiguration"]["EventBridgeConfiguration"];
+        let source = template.resolved(&template.properties(function)["Environment"]["Variables"]["SOURCE"]);
+        let rule = template.of_type("AWS::Events::Rule").find(|(_, rule)| {
+            let detail = &rule["EventPattern"]["detail"];
+            let prefix = &detail["object"]["key"][0]["prefix"]["Fn::Sub"];
+            list(&rule["EventPattern"]["source"]).iter().any(|source| source == "aws.s3")
+                && list(&detail["bucket"]["name"]).iter().any(|one| named(one) == bucket)
+                && prefix[0] == "aws/lambda/${Mapping}/"
+                && named(&prefix[1]["Mapping"]) == id
+        });
+        let Some((rule, properties)) = rule.filter(|_| told["EventBridgeEnabled"] == true) else {
+            breaches.push(format!("nobody hears of what {id} gives up"));
+            continue;
+        };
+        let target = &properties["Targets"][0];
+        let input = &target["InputTransformer"]["InputTemplate"]["Fn::Sub"];
+        let named_source = template.resolved(&input[1]["Name"]);
+        let is_failure = serde_json::from_str::<Value>(text(&input[0])).is_ok_and(|failure| {
+            failure["detail-type"] == "record failed" && failure["detail"]["stage"] == "capture_stream"
+        });
+        if named(&target["Arn"]) != "Ticket" || !is_failure || named_source != source || source.is_null() {
+            breaches.push(format!("{rule} makes no ticket of {function}'s source"));
+        }
+        let admitted = template.of_type("AWS::Lambda::Permission").any(|(_, permission)| {
+            named(&permission["FunctionName"]) == "Ticket" && named(&permission["SourceArn"]) == rule
+        });
+        if !admitted {
+            breaches.push(format!("Ticket does not admit {rule}"));
+        }
+    }
+    breaches
+}
+
+fn streams_are_heard(template: &Template) -> Vec<String> {
+    let mut breaches = Vec::new();
+    for (_, _, function, _) in template.streams() {
+        // Milliseconds; then counts.
+        for (metric, most) in [("IteratorAge", 3_600_000), ("Errors", 0), ("DestinationDeliveryFailures", 0)]
+        {
+            let heard = template.of_type("AWS::CloudWatch::Alarm").any(|(_, alarm)| {
+                let dimension = &alarm["Dimensions"][0];
+                alarm["MetricName"] == metric
+                    && dimension["Name"] == "FunctionName"
+                    && named(&dimension["Value"]) == function
+                    && template.number(&alarm["Threshold"]).is_some_and(|threshold| threshold <= most)
+                    && list(&alarm["AlarmActions"]).iter().any(|action| named(action) == "AlertTopic")
+            });
+            if !heard {
+                breaches.push(format!("nobody hears of {metric} of {function}"));
+            }
+        }
+    }
+    breaches
+}
+
+fn buckets_keep_to_themselves(template: &Template) -> Vec<String> {
+    let mut breaches = Vec::new();
+    for (id, bucket) in template.of_type("AWS::S3::Bucket") {
+        let access = &bucket["PublicAccessBlockConfiguration"];
+        let closed = ["BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets"];
+        let owned = &bucket["OwnershipControls"]["Rules"][0]["ObjectOwnership"];
+        if closed.iter().any(|one| access[one] != true) || owned != "BucketOwnerEnforced" {
+            breaches.push(format!("{id} may be opened to others"));
+        }
+        let forgets = list(&bucket["LifecycleConfiguration"]["Rules"]).iter().any(|rule| {
+            rule["Status"] == "Enabled"
+                && rule["Prefix"].is_null()
+                && rule["Filter"].is_null()
+                && template.number(&rule["ExpirationInDays"]).is_some_and(|days| days <= 14)
+        });
+        if !forgets {
+            breaches.push(format!("{id} keeps clear values for more than 14 days"));
+        }
+        // The versions behind a deleted document would be clear values that nobody sees.
+        if !bucket["VersioningConfiguration"].is_null() {
+            breaches.push(format!("{id} keeps what was deleted"));
+        }
+        let over_tls_only = |statement: &Value| {
+            statement["Effect"] == "Deny"
+                && statement["Principal"] == "*"
+                && statement["Action"] == "s3:*"
+                && statement["Condition"]["Bool"]["aws:SecureTransport"] == "false"
+                && list(&statement["Resource"]).len() == 2
+        };
+        let policy =
+            template.of_type("AWS::S3::BucketPolicy").find(|(_, policy)| named(&policy["Bucket"]) == id);
+        let statements =
+            policy.map(|(_, policy)| list(&policy["PolicyDocument"]["Statement"])).unwrap_or_default();
+        if !statements.iter().any(over_tls_only) {
+            breaches.push(format!("{id} answers without TLS"));
         }
     }
     breaches
@@ -609,12 +805,16 @@ fn filters_are_within_limits(template: &Template) -> Vec<String> {
 }
 
 fn rest_is_encrypted(template: &Template) -> Vec<String> {
-    let places: [(&str, Place); 5] = [
+    let places: [(&str, Place); 6] = [
         ("AWS::SQS::Queue", |queue| &queue["KmsMasterKeyId"]),
         ("AWS::SNS::Topic", |topic| &topic["KmsMasterKeyId"]),
         ("AWS::DynamoDB::Table", |table| &table["SSESpecification"]["KMSMasterKeyId"]),
         ("AWS::Logs::LogGroup", |group| &group["KmsKeyId"]),
         ("AWS::Events::EventBus", |bus| &bus["KmsKeyIdentifier"]),
+        ("AWS::S3::Bucket", |bucket| {
+            let rule = &bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"][0];
+            &rule["ServerSideEncryptionByDefault"]["KMSMasterKeyID"]
+        }),
     ];
     let mut breaches = Vec::new();
     for (kind, key) in places {
@@ -724,11 +924,20 @@ fn resources_are_exact(template: &Template) -> Vec<String> {
         .filter(|(_, statement)| {
             let mut named = Vec::new();
             texts(&statement["Resource"], &mut named);
-            // Secrets Manager ends each ARN with six characters; they are the only ones that a policy leaves open.
-            named.iter().any(|one| one.contains('*') || one.replace("-??????", "").contains('?'))
+            // Secrets Manager ends each ARN with six characters, and a bucket's documents have names of their own below a
+            // folder; nothing else does a policy leave open.
+            let fixed = named.iter().map(|one| below_a_folder(template, one).unwrap_or(one));
+            fixed.into_iter().any(|one| one.contains('*') || one.replace("-??????", "").contains('?'))
         })
         .map(|(place, _)| format!("{place} reaches resources that it does not name"))
         .collect()
+}
+
+/// What stands in front of the name of a document in a folder of one of our buckets.
+fn below_a_folder<'a>(template: &Template, arn: &'a str) -> Option<&'a str> {
+    let (bucket, folder) = arn.strip_prefix("${")?.strip_suffix("/*")?.split_once(".Arn}/")?;
+    let ours = template.document["Resources"][bucket]["Type"] == "AWS::S3::Bucket";
+    ours.then_some(folder)
 }
 
 fn actions_are_exact(template: &Template) -> Vec<String> {
@@ -891,10 +1100,14 @@ fn concurrency_fits(template: &Template) -> Vec<String> {
     let budget = template
         .number(&template.document["Mappings"]["Concurrency"]["Account"]["Budget"])
         .unwrap_or_default();
-    let sum: u64 = template
+    let of_queues = template
         .mappings()
-        .filter_map(|(_, mapping, _, _)| template.number(&mapping["ScalingConfig"]["MaximumConcurrency"]))
-        .sum();
+        .filter_map(|(_, mapping, _, _)| template.number(&mapping["ScalingConfig"]["MaximumConcurrency"]));
+    // A stream has no ceiling but its shards: a table that is billed by request begins with four.
+    let of_streams = template
+        .streams()
+        .map(|(_, mapping, _, _)| 4 * template.number(&mapping["ParallelizationFactor"]).unwrap_or(10));
+    let sum: u64 = of_queues.chain(of_streams).sum();
     if sum > budget {
         vec![format!("the mappings may run {sum} functions at once, the budget is {budget}")]
     } else {
@@ -956,6 +1169,17 @@ fn loops_match_mappings(template: &Template) -> Vec<String> {
         }
         if !outputs.contains_key(&format!("{target}QueueUrl")) {
             breaches.push(format!("{target} is not in the loop of the outputs"));
+        }
+    }
+    for stream in names("Streams").keys() {
+        let read = template.streams().any(|(id, ..)| id == format!("CaptureStream{stream}Mapping"));
+        if !read || template.document["Conditions"][format!("Reads{stream}")].is_null() {
+            breaches.push(format!(
+                "{stream} is not in the loops of the resources and conditions, or has no parameter"
+            ));
+        }
+        if !outputs.contains_key(&format!("CaptureStream{stream}Name")) {
+            breaches.push(format!("{stream} is not in the loop of the outputs"));
         }
     }
     for source in names("Sources").keys() {

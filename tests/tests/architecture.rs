@@ -1,4 +1,4 @@
-//! The arrows between the crates: who may depend on whom, and what the domain can never reach.
+//! The arrows between the crates: who may depend on whom, and what the pure crates can never reach.
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test stops at what it did not expect")]
 
@@ -9,19 +9,24 @@ use serde_json::Value;
 use sync_tests::place;
 
 /// The crates that are deployed; they never depend on each other: stages meet at the wire format.
-const STAGES: [&str; 5] = ["capture-push", "transform", "enrich", "deliver", "ticket"];
+const STAGES: [&str; 7] =
+    ["capture-push", "capture-pull", "capture-stream", "transform", "enrich", "deliver", "ticket"];
 /// What a stage may use, the shell and the adapters, and what these may use in turn.
-const LIBRARIES: [(&str, &[&str]); 5] = [
+const LIBRARIES: [(&str, &[&str]); 7] = [
     ("sync-domain", &[]),
+    ("sync-config", &["sync-domain"]),
     ("sync-aws", &["sync-domain"]),
     ("sync-http", &["sync-domain"]),
-    ("sync-lambda", &["sync-domain", "sync-aws"]),
+    ("sync-sources", &["sync-domain"]),
+    ("sync-lambda", &["sync-domain", "sync-config", "sync-aws"]),
     ("sync-testkit", &["sync-domain"]),
 ];
 /// Only for tests: never among the dependencies of what is deployed.
-const TEST_ONLY: [&str; 3] = ["sync-testkit", "sync-bench", "sync-tests"];
+const TEST_ONLY: [&str; 4] = ["sync-testkit", "sync-bench", "sync-chaos", "sync-tests"];
+/// Give the same for the same arguments, whenever and wherever they run.
+const PURE: [&str; 2] = ["sync-domain", "sync-config"];
 /// Neither runtime, nor SDK, nor network, nor randomness, nor a source of time zones.
-const OUT_OF_THE_DOMAIN: [&str; 12] = [
+const OUT_OF_THE_PURE: [&str; 12] = [
     "aws-config",
     "aws-sdk-",
     "aws-smithy-",
@@ -114,7 +119,8 @@ fn reaches(member: &str) -> BTreeSet<String> {
 #[test]
 fn stages_depend_on_libraries_and_never_on_each_other() {
     let workspace = Workspace::read();
-    let allowed: BTreeSet<&str> = ["sync-domain", "sync-aws", "sync-http", "sync-lambda"].into();
+    let allowed: BTreeSet<&str> =
+        ["sync-domain", "sync-config", "sync-aws", "sync-http", "sync-sources", "sync-lambda"].into();
     for stage in STAGES {
         let arrows = workspace.arrows(stage, false);
         let wrong: Vec<_> = arrows.difference(&allowed).collect();
@@ -145,9 +151,8 @@ fn libraries_depend_downwards_only() {
 
 #[test]
 fn what_is_deployed_holds_nothing_for_tests() {
-    for member in
-        STAGES.iter().chain(["sync-cli", "sync-aws", "sync-http", "sync-lambda", "sync-domain"].iter())
-    {
+    let libraries = LIBRARIES.iter().map(|(name, _)| name).filter(|name| !TEST_ONLY.contains(name));
+    for member in STAGES.iter().chain(libraries).chain(&["sync-cli"]) {
         for name in TEST_ONLY {
             assert!(!reaches(member).contains(name), "{member} is linked with {name}");
         }
@@ -159,39 +164,52 @@ fn every_member_has_a_place_in_the_picture() {
     let workspace = Workspace::read();
     let mut known: BTreeSet<&str> = STAGES.into();
     known.extend(LIBRARIES.iter().map(|(name, _)| *name));
-    known.extend(["sync-cli", "sync-bench", "sync-tests"]);
+    known.extend(TEST_ONLY);
+    known.insert("sync-cli");
     let members: BTreeSet<&str> = workspace.members().into_keys().collect();
     assert_eq!(members, known, "a new crate needs its arrows here");
 }
 
 #[test]
-fn the_domain_is_linked_with_nothing_that_reaches_the_outside() {
-    let reached = reaches("sync-domain");
-    assert!(reached.contains("serde_json"), "the walk over the dependencies found nothing: {reached:?}");
-    let outside = |name: &&String| OUT_OF_THE_DOMAIN.iter().any(|prefix| name.starts_with(prefix));
-    let wrong: Vec<_> = reached.iter().filter(outside).collect();
-    assert!(wrong.is_empty(), "sync-domain is linked with {wrong:?}");
+fn the_pure_crates_are_linked_with_nothing_that_reaches_the_outside() {
+    for pure in PURE {
+        let reached = reaches(pure);
+        assert!(reached.contains("serde"), "the walk over the dependencies found nothing: {reached:?}");
+        let outside = |name: &&String| OUT_OF_THE_PURE.iter().any(|prefix| name.starts_with(prefix));
+        let wrong: Vec<_> = reached.iter().filter(outside).collect();
+        assert!(wrong.is_empty(), "{pure} is linked with {wrong:?}");
+    }
 }
 
-/// Clippy holds the rest: what of std and of the domain's own dependencies would reach clock, environment or network.
+/// What is compiled along with the domain is compiled for speed; a configuration is read once.
 #[test]
-fn clippy_keeps_clock_environment_randomness_and_network_out_of_the_domain() {
-    let bans = std::fs::read_to_string(place::root().join("crates/sync-domain/clippy.toml")).unwrap();
-    for path in [
-        "std::time::SystemTime::now",
-        "std::time::Instant::now",
-        "std::env::var",
-        "std::env::vars",
-        "aws_lc_rs::rand::fill",
-        "aws_lc_rs::rand::SystemRandom",
-        "std::net::TcpStream",
-        "std::net::UdpSocket",
-        "std::fs::File",
-    ] {
-        assert!(
-            bans.contains(&format!("path = \"{path}\"")),
-            "clippy.toml of sync-domain does not ban {path}"
-        );
+fn the_domain_reads_no_yaml() {
+    assert!(!reaches("sync-domain").contains("serde-saphyr"), "sync-config reads it");
+    assert!(reaches("sync-config").contains("serde-saphyr"), "or what else does?");
+}
+
+/// Clippy holds the rest: what of std and of their own dependencies would reach clock, environment or network.
+#[test]
+fn clippy_keeps_clock_environment_randomness_and_network_out_of_the_pure_crates() {
+    for pure in PURE {
+        let bans = place::root().join("crates").join(pure).join("clippy.toml");
+        let bans = std::fs::read_to_string(bans).unwrap();
+        for path in [
+            "std::time::SystemTime::now",
+            "std::time::Instant::now",
+            "std::env::var",
+            "std::env::vars",
+            "aws_lc_rs::rand::fill",
+            "aws_lc_rs::rand::SystemRandom",
+            "std::net::TcpStream",
+            "std::net::UdpSocket",
+            "std::fs::File",
+        ] {
+            assert!(
+                bans.contains(&format!("path = \"{path}\"")),
+                "clippy.toml of {pure} does not ban {path}"
+            );
+        }
     }
 }
 

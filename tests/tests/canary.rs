@@ -17,11 +17,12 @@ use serde_json::{Value, json};
 use sync_tests::aws::Aws;
 use sync_tests::canary::{Canary, Sieve};
 use sync_tests::ink::Ink;
-use sync_tests::judge::judge;
+use sync_tests::judge::{at_rest, judge};
 use sync_tests::rig::{Rig, Silent};
 use sync_tests::run;
 use sync_tests::sinks::{self, Sink, Spies};
 use sync_tests::workload::{Size, workload};
+use sync_tests::{pos, preferences};
 
 /// The attributes that no model lists: they must not even reach the Changes queue.
 const UNLISTED: &[&str] = &[
@@ -33,6 +34,25 @@ const UNLISTED: &[&str] = &[
     "margin",
     "rent",
     "changed_by",
+    "pos_customer.internal_note",
+    "pos_price.internal_note",
+    "pos_store.internal_note",
+    "preference.internal_note",
+];
+
+/// The attributes that the policy protects.
+const PROTECTED: &[&str] = &[
+    "email",
+    "phone",
+    "national_id",
+    "birth_date",
+    "contacts[].value",
+    "pos_customer.email",
+    "pos_customer.phone",
+    "pos_customer.profile",
+    "pos_store.manager_email",
+    "preference.note",
+    "preference.signature",
 ];
 
 /// Findings, one line each, without what was found.
@@ -52,8 +72,8 @@ async fn set_mapping(aws: &Aws, uuid: &str, enabled: bool) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_protected_or_unlisted_value_is_seen_anywhere() {
-    let rig = Rig::start("canary", &Silent).await.unwrap();
     let ink = Ink::canary("q7");
+    let rig = Rig::start("canary", &ink, &Silent).await.unwrap();
     let spies = Spies::listen(&rig).await.unwrap();
     let day = workload(Size::default(), &ink).unwrap();
 
@@ -79,14 +99,18 @@ async fn no_protected_or_unlisted_value_is_seen_anywhere() {
 
     let rest = sync_tests::workload::Workload { opening: Vec::new(), ..day };
     run::day_after(&rig, &rest, &Silent, &mut pushed, &mut oracle).await.unwrap();
+    pos::day(&rig, &ink, &Silent).await.unwrap();
+    preferences::day(&rig, &ink, &Silent).await.unwrap();
     let mut wrong = pushed.differences.clone();
     wrong.extend(judge(&rig, &oracle).await.unwrap());
+    wrong.extend(at_rest(&rig, &rig.pos).await.unwrap());
+    wrong.extend(preferences::differences(&rig).await.unwrap());
     assert!(wrong.is_empty(), "the day went wrong, so the sweep proves nothing: {wrong:#?}");
 
     let canaries = ink.canaries();
     let sieve = Sieve::new(&canaries).unwrap();
     let names: BTreeSet<&str> = canaries.iter().map(|canary| canary.name.as_str()).collect();
-    for name in ["email", "phone", "national_id", "birth_date", "contacts[].value"].iter().chain(UNLISTED) {
+    for name in PROTECTED.iter().chain(UNLISTED) {
         assert!(names.contains(name), "nothing was written with {name}");
     }
 

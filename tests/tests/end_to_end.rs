@@ -14,8 +14,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use sync_tests::change::{Change, RecordName, Request};
 use sync_tests::ink::Ink;
-use sync_tests::judge::judge;
+use sync_tests::judge::{at_rest, judge};
 use sync_tests::oracle::{Held, Oracle};
+use sync_tests::{pos, preferences};
 use sync_tests::rig::{Rig, Silent};
 use sync_tests::run::{self, Pushed};
 use sync_tests::source::Source;
@@ -43,9 +44,11 @@ fn day() -> &'static Day {
     DAY.get_or_init(|| {
         let runtime = Runtime::new().unwrap();
         let (rig, workload, pushed, oracle, wrong, tickets) = runtime.block_on(async {
-            let rig = Rig::start("end-to-end", &Silent).await.unwrap();
+            let rig = Rig::start("end-to-end", &Ink::Life, &Silent).await.unwrap();
             let workload = workload(Size::default(), &Ink::Life).unwrap();
             let (pushed, oracle) = run::day(&rig, &workload, &Silent).await.unwrap();
+            pos::day(&rig, &Ink::Life, &Silent).await.unwrap();
+            preferences::day(&rig, &Ink::Life, &Silent).await.unwrap();
             let wrong = judge(&rig, &oracle).await.unwrap();
             let tickets = run::tickets(&rig).await.unwrap();
             (rig, workload, pushed, oracle, wrong, tickets)
@@ -108,6 +111,16 @@ fn every_target_has_exactly_what_it_must_have() {
     let day = day();
     assert!(day.wrong.is_empty(), "{:#?}", day.wrong);
     assert!(day.oracle.loyalty.count() > 80 && day.oracle.warehouse.count() > 150, "the day is no day");
+}
+
+#[test]
+fn the_warehouse_holds_what_stands_in_the_database() {
+    then(async |day| {
+        let rig = &day.rig;
+        let rows = rig.pos.rows().await.unwrap();
+        assert!(rows.len() > 120, "the database is no database");
+        assert_eq!(at_rest(rig, &rig.pos).await.unwrap(), Vec::<String>::new());
+    });
 }
 
 #[test]

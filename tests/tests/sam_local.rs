@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Map, Value, json};
 use sync_tests::docker::Engine;
+use sync_tests::ink::Ink;
 use sync_tests::place;
 use sync_tests::rig::{Rig, Silent};
 use tokio::net::{TcpListener, TcpStream};
@@ -69,7 +70,7 @@ async fn events_are_answered_in_a_container() {
         );
         return;
     };
-    let rig = Rig::start("sam-local", &Silent).await.unwrap();
+    let rig = Rig::start("sam-local", &Ink::Life, &Silent).await.unwrap();
     let base = engine.base_image(&rig.run).unwrap();
     eprintln!("the Lambda base image is {base}");
 

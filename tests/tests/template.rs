@@ -104,6 +104,89 @@ fn mutants() -> Mutants {
             ],
         ),
         (
+            "a stream is read from its oldest record, in halves when need be, and never gives up a record for nothing",
+            vec![
+                |d| remove(properties(d, "CaptureStreamPreferencesMapping"), "FunctionResponseTypes"),
+                |d| properties(d, "CaptureStreamPreferencesMapping")["StartingPosition"] = json!("LATEST"),
+                |d| remove(properties(d, "CaptureStreamPreferencesMapping"), "BisectBatchOnFunctionError"),
+                |d| properties(d, "CaptureStreamPreferencesMapping")["MaximumRetryAttempts"] = json!(-1),
+                |d| properties(d, "CaptureStreamPreferencesMapping")["MaximumRetryAttempts"] = json!(0),
+                |d| {
+                    properties(d, "CaptureStreamPreferencesMapping")["MaximumRecordAgeInSeconds"] =
+                        json!(86_400)
+                },
+                |d| remove(properties(d, "CaptureStreamPreferencesMapping"), "DestinationConfig"),
+                |d| {
+                    let queue = json!({ "Fn::GetAtt": ["TicketDeadLetterQueue", "Arn"] });
+                    properties(d, "CaptureStreamPreferencesMapping")["DestinationConfig"]["OnFailure"]["Destination"] =
+                        queue;
+                },
+            ],
+        ),
+        (
+            "a function may read its stream and keep what is given up",
+            vec![
+                |d| {
+                    statement(d, "CaptureStreamPreferencesRole", "Read")["Action"] =
+                        json!("dynamodb:GetRecords")
+                },
+                |d| {
+                    let own =
+                        json!({ "Fn::Sub": "${StreamDeadLetterBucket.Arn}/capture-stream/preferences/*" });
+                    statement(d, "CaptureStreamPreferencesRole", "SetAside")["Resource"] = own;
+                },
+                |d| {
+                    statement(d, "CaptureStreamPreferencesRole", "SetAsideByLambda")["Action"] =
+                        json!("s3:GetObject")
+                },
+            ],
+        ),
+        (
+            "what a stream's mapping gives up becomes a ticket",
+            vec![
+                |d| remove(&mut d["Resources"], "CaptureStreamPreferencesRule"),
+                |d| remove(&mut d["Resources"], "CaptureStreamPreferencesTicketPermission"),
+                |d| remove(properties(d, "StreamDeadLetterBucket"), "NotificationConfiguration"),
+                |d| {
+                    remove(
+                        &mut properties(d, "CaptureStreamPreferencesRule")["Targets"][0],
+                        "InputTransformer",
+                    )
+                },
+                |d| {
+                    let key = &mut properties(d, "CaptureStreamPreferencesRule")["EventPattern"]["detail"]["object"]
+                        ["key"];
+                    *key = json!([{ "prefix": "aws/lambda/" }]);
+                },
+            ],
+        ),
+        (
+            "a stream that waits, or loses a record, has an alarm that tells somebody",
+            vec![
+                |d| remove(&mut d["Resources"], "CaptureStreamPreferencesAgeAlarm"),
+                |d| properties(d, "CaptureStreamPreferencesAgeAlarm")["Threshold"] = json!(80_000_000),
+                |d| remove(properties(d, "CaptureStreamPreferencesErrorAlarm"), "AlarmActions"),
+                |d| remove(&mut d["Resources"], "CaptureStreamPreferencesLossAlarm"),
+            ],
+        ),
+        (
+            "a bucket is private, reached over TLS alone, and forgets",
+            vec![
+                |d| {
+                    let access =
+                        &mut properties(d, "StreamDeadLetterBucket")["PublicAccessBlockConfiguration"];
+                    access["BlockPublicPolicy"] = json!(false);
+                },
+                |d| remove(properties(d, "StreamDeadLetterBucket"), "OwnershipControls"),
+                |d| remove(properties(d, "StreamDeadLetterBucket"), "LifecycleConfiguration"),
+                |d| {
+                    properties(d, "StreamDeadLetterBucket")["VersioningConfiguration"] =
+                        json!({ "Status": "Enabled" })
+                },
+                |d| remove(&mut d["Resources"], "StreamDeadLetterBucketPolicy"),
+            ],
+        ),
+        (
             "a message stays hidden for six times the function's time-out",
             vec![|d| properties(d, "ChangesQueue")["VisibilityTimeout"] = json!(179), |d| {
                 remove(properties(d, "WarehouseQueue"), "VisibilityTimeout")
@@ -179,6 +262,7 @@ fn mutants() -> Mutants {
                 |d| remove(properties(d, "LedgerTable"), "SSESpecification"),
                 |d| remove(properties(d, "TransformLog"), "KmsKeyId"),
                 |d| remove(properties(d, "FailureBus"), "KmsKeyIdentifier"),
+                |d| remove(properties(d, "StreamDeadLetterBucket"), "BucketEncryption"),
             ],
         ),
         (
@@ -212,10 +296,22 @@ fn mutants() -> Mutants {
         ),
         (
             "no role reaches every resource",
-            vec![|d| statement(d, "TransformRole", "Read")["Resource"] = json!("*"), |d| {
-                let all = json!({ "Fn::Sub": "arn:aws:secretsmanager:${AWS::Region}:${AWS::AccountId}:secret:datasync/*" });
-                properties(d, "CapturePushSecretCrm")["PolicyDocument"]["Statement"][0]["Resource"] = all;
-            }],
+            vec![
+                |d| statement(d, "TransformRole", "Read")["Resource"] = json!("*"),
+                |d| {
+                    let all = json!({ "Fn::Sub": "arn:aws:secretsmanager:${AWS::Region}:${AWS::AccountId}:secret:datasync/*" });
+                    properties(d, "CapturePushSecretCrm")["PolicyDocument"]["Statement"][0]["Resource"] = all;
+                },
+                |d| {
+                    let streams =
+                        json!({ "Fn::Sub": "arn:aws:dynamodb:${AWS::Region}:${AWS::AccountId}:table/*" });
+                    statement(d, "CaptureStreamPreferencesRole", "Read")["Resource"] = streams;
+                },
+                |d| {
+                    let all = json!({ "Fn::Sub": "${StreamDeadLetterBucket.Arn}/*/*" });
+                    statement(d, "CaptureStreamPreferencesRole", "SetAside")["Resource"] = all;
+                },
+            ],
         ),
         (
             "no role may do everything of a service",
@@ -272,7 +368,9 @@ fn mutants() -> Mutants {
         ),
         (
             "the ceilings together stay within the budget",
-            vec![|d| d["Mappings"]["Targets"]["Warehouse"]["MaxConcurrency"] = json!(40)],
+            vec![|d| d["Mappings"]["Targets"]["Warehouse"]["MaxConcurrency"] = json!(40), |d| {
+                d["Mappings"]["Streams"]["Preferences"]["ParallelizationFactor"] = json!(10)
+            }],
         ),
         (
             "no message comes back to the function that sent it",
@@ -285,10 +383,12 @@ fn mutants() -> Mutants {
             ],
         ),
         (
-            "each target and each source of the mappings is there",
-            vec![|d| d["Mappings"]["Targets"]["Desk"] = d["Mappings"]["Targets"]["Loyalty"].clone(), |d| {
-                d["Mappings"]["Sources"]["Erp"] = json!({ "Secret": "datasync/source/erp" })
-            }],
+            "each target, source and stream of the mappings is there",
+            vec![
+                |d| d["Mappings"]["Streams"]["Orders"] = d["Mappings"]["Streams"]["Preferences"].clone(),
+                |d| d["Mappings"]["Targets"]["Desk"] = d["Mappings"]["Targets"]["Loyalty"].clone(),
+                |d| d["Mappings"]["Sources"]["Erp"] = json!({ "Secret": "datasync/source/erp" }),
+            ],
         ),
         (
             "what is for a laptop, and what bills by the hour, is off",

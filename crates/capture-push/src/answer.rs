@@ -22,6 +22,16 @@ pub struct Accepted {
     pub id: String,
 }
 
+/// An entry that is no change which anybody here asked for: a heartbeat, a tombstone behind its delete, a table that is
+/// not wanted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PassedOver {
+    /// Its place in the request.
+    pub index: usize,
+    /// What it is.
+    pub code: &'static str,
+}
+
 /// What became of each change of a request, in the order of the request.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Answer {
@@ -29,14 +39,21 @@ pub struct Answer {
     pub accepted: Vec<Accepted>,
     /// What it has not.
     pub rejected: Vec<Rejection>,
+    /// What nobody here asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub passed_over: Vec<PassedOver>,
+    /// The sender looks at the status alone: what is not accepted must show in it.
+    #[serde(skip)]
+    pub status_is_all: bool,
 }
 
 impl Answer {
-    /// 202 as soon as one change stands in the queue. Otherwise 503 if trying again can help, 403 if the source may
-    /// write none of the models, else 422.
+    /// 202 as soon as one change stands in the queue, for a sender that looks at the status alone only if nothing was
+    /// rejected. Otherwise 503 if trying again can help, 403 if the source may write none of the models, else 422.
     pub fn status(&self) -> u16 {
         let mut codes = self.rejected.iter().map(|rejection| rejection.code.as_ref());
-        if !self.accepted.is_empty() {
+        let taken = !self.status_is_all && !self.accepted.is_empty();
+        if taken || self.rejected.is_empty() {
             202
         } else if codes.clone().any(|code| code == UNAVAILABLE) {
             503
@@ -53,7 +70,9 @@ impl Answer {
             UNAVAILABLE => Outcome::Retry(Reason::new(UNAVAILABLE, "queue")),
             code => Outcome::Rejected(code.to_owned()),
         };
-        self.accepted.iter().map(|_| Outcome::Published).chain(self.rejected.iter().map(refused)).collect()
+        let published = self.accepted.iter().map(|_| Outcome::Published);
+        let passed_over = self.passed_over.iter().map(|item| Outcome::Filtered(item.code));
+        published.chain(passed_over).chain(self.rejected.iter().map(refused)).collect()
     }
 }
 

@@ -30,6 +30,25 @@ pub struct Span<'a> {
 
 /// Finds the changes: the body is one, or an object with nothing but `changes`.
 pub fn changes(body: &[u8]) -> Result<Vec<Span<'_>>, Refusal> {
+    let whole = whole(body)?;
+    if whole.kind != Kind::Object {
+        return Err(wrong_shape());
+    }
+    let Some(list) = list(whole)? else { return Ok(vec![whole]) };
+    if list.kind != Kind::Array {
+        return Err(Refusal::new(400, "wrong_shape", "`changes` is an array of changes"));
+    }
+    entries(list)
+}
+
+/// Finds the events of Debezium: the body is one, or an array of them.
+pub fn events(body: &[u8]) -> Result<Vec<Span<'_>>, Refusal> {
+    let whole = whole(body)?;
+    if whole.kind == Kind::Array { entries(whole) } else { Ok(vec![whole]) }
+}
+
+/// The one value of a body.
+fn whole(body: &[u8]) -> Result<Span<'_>, Refusal> {
     if body.starts_with(b"\xef\xbb\xbf") {
         return Err(Refusal::new(
             400,
@@ -42,17 +61,14 @@ pub fn changes(body: &[u8]) -> Result<Vec<Span<'_>>, Refusal> {
     let mut scanner = Scanner::new(text, &BODY)?;
     let whole = next(&mut scanner)?;
     scanner.end()?;
-    if whole.kind != Kind::Object {
-        return Err(wrong_shape());
-    }
-    let Some(list) = list(whole)? else { return Ok(vec![whole]) };
-    if list.kind != Kind::Array {
-        return Err(Refusal::new(400, "wrong_shape", "`changes` is an array of changes"));
-    }
+    Ok(whole)
+}
+
+fn entries(list: Span<'_>) -> Result<Vec<Span<'_>>, Refusal> {
     let mut found = Vec::new();
     Scanner::new(list.raw, &BODY)?.array(|scanner, index| {
         if index == MAX_CHANGES {
-            let message = format!("`changes` has more than {MAX_CHANGES} entries: send several requests");
+            let message = format!("the request has more than {MAX_CHANGES} entries: send several requests");
             return Err(Refusal::new(400, "too_many_changes", message));
         }
         let span = next(scanner)?;
@@ -60,7 +76,7 @@ pub fn changes(body: &[u8]) -> Result<Vec<Span<'_>>, Refusal> {
         Ok(())
     })?;
     if found.is_empty() {
-        return Err(Refusal::new(400, "no_changes", "`changes` is empty: send at least one change"));
+        return Err(Refusal::new(400, "no_changes", "the request has no entry: send at least one change"));
     }
     Ok(found)
 }

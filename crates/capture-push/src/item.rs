@@ -21,7 +21,7 @@ use crate::refusal::{Fault, fault_in_change};
 use crate::time::rfc3339_us;
 
 /// How far a sender's clock may be ahead.
-const AHEAD_US: i64 = 300_000_000;
+pub(crate) const AHEAD_US: i64 = 300_000_000;
 
 /// Whole numbers below this are no microseconds of a date that anybody counts by (it is March 1973), but very likely
 /// seconds or milliseconds.
@@ -41,6 +41,15 @@ pub struct Context<'a> {
     pub traceparent: Option<&'a str>,
     /// Microseconds since 1970.
     pub now_us: i64,
+}
+
+/// What becomes of one entry of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Item {
+    /// It is a change.
+    Change(Prepared),
+    /// It is nothing that anybody here asked for, and the sender need not know better; the code says what.
+    PassedOver(&'static str),
 }
 
 /// A change that may go into the queue.

@@ -3,6 +3,7 @@
 pub mod answer;
 pub mod authentication;
 pub mod body;
+pub mod debezium;
 pub mod deps;
 pub mod gateway;
 pub mod ids;
@@ -15,17 +16,17 @@ mod time;
 
 use std::collections::HashMap;
 
-use sync_domain::config::VersionKind;
+use sync_domain::config::PushFormat;
 use sync_domain::ports;
 
-use crate::answer::{Accepted, Answer, UNAVAILABLE};
+use crate::answer::{Accepted, Answer, PassedOver, UNAVAILABLE};
 use crate::authentication::Authenticated;
 use crate::body::{BODY, Span};
 use crate::deps::Deps;
 use crate::gateway::{GatewayRequest, GatewayResponse};
-use crate::item::{Context, Prepared, prepare};
+use crate::item::{Context, Item, Prepared};
 use crate::receipts::Claim;
-use crate::refusal::{Fault, Refusal, Rejection};
+use crate::refusal::{Fault, Refusal};
 use crate::request::Request;
 
 /// Takes one request to its answer.
@@ -47,7 +48,11 @@ async fn take(event: &GatewayRequest, deps: &Deps) -> Result<Answer, Refusal> {
     let now_us = deps.now_us();
     let request = Request::read(event, BODY.bytes)?;
     let from = authentication::authenticate(&request, deps, now_us / 1_000_000).await?;
-    let spans = body::changes(&request.body)?;
+    let format = from.push.format;
+    let spans = match format {
+        PushFormat::Changes => body::changes(&request.body)?,
+        PushFormat::Debezium => body::events(&request.body)?,
+    };
     let ids = deps.hasher().await.map_err(|error| away(&error, "the key of record ids cannot be used"))?;
     let context = Context {
         from,
@@ -57,8 +62,8 @@ async fn take(event: &GatewayRequest, deps: &Deps) -> Result<Answer, Refusal> {
         traceparent: request.traceparent,
         now_us,
     };
-    let (prepared, rejected) = prepare_all(&spans, &context);
-    let mut answer = Answer { accepted: Vec::new(), rejected };
+    let mut answer = Answer { status_is_all: format == PushFormat::Debezium, ..Answer::default() };
+    let prepared = prepare_all(&spans, &context, &mut answer);
     if !prepared.is_empty() {
         let claim = claim(&request, &context, deps).await?;
         send(prepared, claim.as_ref(), deps, &mut answer).await;
@@ -68,20 +73,33 @@ async fn take(event: &GatewayRequest, deps: &Deps) -> Result<Answer, Refusal> {
     Ok(answer)
 }
 
-/// Checks each change by itself. Two with one id and different content cannot both be meant: the queue would drop the
-/// second unseen.
-fn prepare_all(spans: &[Span<'_>], context: &Context<'_>) -> (Vec<Prepared>, Vec<Rejection>) {
+/// The changes of one record in one request. They go into the queue one after the other, each in a call of its own, and
+/// the function has 28 seconds: so many take two or three, ten when SQS is slow.
+const MAX_PER_RECORD: usize = 100;
+
+/// Checks each change by itself. Two with one id and different content cannot both be meant.
+fn prepare_all(spans: &[Span<'_>], context: &Context<'_>, answer: &mut Answer) -> Vec<Prepared> {
     let mut prepared: Vec<Prepared> = Vec::with_capacity(spans.len());
-    let mut rejected = Vec::new();
+    let rejected = &mut answer.rejected;
     let mut first_with_id: HashMap<String, usize> = HashMap::new();
+    let mut of_record: HashMap<String, usize> = HashMap::new();
     for (index, span) in spans.iter().enumerate() {
-        match prepare(index, *span, context) {
-            Ok(change) => {
+        let item = match context.from.push.format {
+            PushFormat::Changes => item::prepare(index, *span, context).map(Item::Change),
+            PushFormat::Debezium => debezium::prepare(index, *span, context),
+        };
+        match item {
+            Ok(Item::PassedOver(what)) => answer.passed_over.push(PassedOver { index, code: what }),
+            Ok(Item::Change(change)) => {
+                let before_it = of_record.entry(change.entry.group.clone()).or_default();
                 let first = first_with_id.get(&change.id).and_then(|at| prepared.get(*at));
                 if first.is_some_and(|first| first.entry != change.entry) {
                     let message = "an earlier change of this request has the same key, version and operation and another content";
                     rejected.push(Fault::new("version_conflict", message).at(index));
+                } else if *before_it == MAX_PER_RECORD {
+                    rejected.push(too_many_for_one_record().at(index));
                 } else {
+                    *before_it += 1;
                     first_with_id.entry(change.id.clone()).or_insert(prepared.len());
                     prepared.push(change);
                 }
@@ -89,12 +107,12 @@ fn prepare_all(spans: &[Span<'_>], context: &Context<'_>) -> (Vec<Prepared>, Vec
             Err(fault) => rejected.push(fault.at(index)),
         }
     }
-    (prepared, rejected)
+    prepared
 }
 
 /// Where the order of arrival is the version, a request counts once however often it comes.
 async fn claim(request: &Request<'_>, context: &Context<'_>, deps: &Deps) -> Result<Option<Claim>, Refusal> {
-    if context.from.push.version != VersionKind::Queue {
+    if !context.from.push.counts_by_arrival() {
         return Ok(None);
     }
     let source = context.from.source.as_str();
@@ -107,6 +125,10 @@ async fn send(prepared: Vec<Prepared>, claim: Option<&Claim>, deps: &Deps, answe
     let is_done = |index: usize| claim.is_some_and(|claim| claim.done.contains(&index));
     let (done, fresh): (Vec<_>, Vec<_>) = prepared.into_iter().partition(|change| is_done(change.index));
     answer.accepted.extend(done.into_iter().map(|change| Accepted { index: change.index, id: change.id }));
+    if claim.is_some_and(|claim| claim.late) {
+        answer.rejected.extend(fresh.into_iter().map(|change| retry_too_late().at(change.index)));
+        return;
+    }
     let (places, entries): (Vec<_>, Vec<_>) =
         fresh.into_iter().map(|change| ((change.index, change.id), change.entry)).unzip();
     if entries.is_empty() {
@@ -137,6 +159,21 @@ async fn send(prepared: Vec<Prepared>, claim: Option<&Claim>, deps: &Deps, answe
     }
 }
 
+fn too_many_for_one_record() -> Fault {
+    let message = format!(
+        "{MAX_PER_RECORD} changes of the same record stand before it in this request: send it in another, after this one"
+    );
+    Fault::new("too_many_for_one_record", message)
+}
+
+fn retry_too_late() -> Fault {
+    Fault::new(
+        "retry_too_late",
+        "the first attempt is so long ago that this change would count as newer than it is: send the present state of the \
+         record under a new webhook-id",
+    )
+}
+
 fn away(error: &ports::Error, what: &'static str) -> Refusal {
     tracing::error!(error.operation = error.operation, error.code = error.code, "{what}");
     Refusal::unavailable("a service behind the endpoint is away: send the request again later")
@@ -146,7 +183,7 @@ fn log(answer: &Answer, from: Authenticated<'_>) {
     let first = answer.rejected.first().map(|rejection| rejection.code.as_ref()).unwrap_or_default();
     tracing::info!(
         source.id = from.source.as_str(),
-        batch.record_count = answer.accepted.len() + answer.rejected.len(),
+        batch.record_count = answer.accepted.len() + answer.rejected.len() + answer.passed_over.len(),
         failed_count = answer.rejected.len(),
         reason = first,
         http.status = answer.status(),

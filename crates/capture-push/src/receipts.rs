@@ -19,13 +19,16 @@ pub struct Claim {
     request_id: String,
     /// The indices that earlier attempts got into the queue.
     pub done: Vec<usize>,
+    /// The first attempt is so long ago that what is sent now would count as newer than it is.
+    pub late: bool,
 }
 
 /// Claims a request, or says why this attempt may not go on; `now` is seconds since 1970.
 ///
 /// A first attempt that ended between the queue and the table has left a receipt without indices. Soon after it the
 /// queue itself drops what it has already; later nobody knows, and a change that is queued twice would count as the
-/// newest. Then the sender must decide.
+/// newest. Then the sender must decide. It must as well for what no attempt got into the queue: sent late, it would
+/// overtake what has happened to its record since.
 pub async fn claim(
     deps: &Deps,
     hasher: &IdHasher,
@@ -40,7 +43,7 @@ pub async fn claim(
     let mark = format!("{now}.{hash}");
     let standing = deps.receipts.claim(&request_id, &mark, now.saturating_add(LIFETIME_S)).await;
     match standing.map_err(|error| away(&error))? {
-        None => Ok(Claim { request_id, done: Vec::new() }),
+        None => Ok(Claim { request_id, done: Vec::new(), late: false }),
         Some(Receipt { body_hash, accepted }) => {
             let (first_attempt, first_hash) = body_hash.split_once('.').unwrap_or_default();
             if first_hash != hash.as_str() {
@@ -50,11 +53,10 @@ pub async fn claim(
                     "this webhook-id came before with another body: give each new request an id of its own",
                 ));
             }
+            let late = now.saturating_sub(first_attempt.parse().unwrap_or(0)) > DEDUPLICATED_S;
             match accepted {
-                Some(done) => Ok(Claim { request_id, done }),
-                None if now.saturating_sub(first_attempt.parse().unwrap_or(0)) <= DEDUPLICATED_S => {
-                    Ok(Claim { request_id, done: Vec::new() })
-                }
+                Some(done) => Ok(Claim { request_id, done, late }),
+                None if !late => Ok(Claim { request_id, done: Vec::new(), late }),
                 None => Err(Refusal::new(
                     422,
                     "outcome_unknown",

@@ -7,12 +7,12 @@ use sync_domain::delivery::backoff::retry_after;
 use sync_domain::delivery::ledger::Effect;
 use sync_domain::delivery::mapping::Mapping;
 use sync_domain::delivery::request::Request as Mapped;
-use sync_domain::delivery::status::{Class, classify};
+use sync_domain::delivery::status::{Class, classify, proves_refusal};
 use sync_domain::event::ReceivedEvent;
 use sync_domain::outcome::Reason;
 use sync_domain::ports::{self, Kind};
 use sync_domain::{scan, webhook};
-use sync_http::{Bytes, HeaderMap, HeaderName, HeaderValue, Method, Request, header};
+use sync_http::{Bytes, HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header};
 use sync_lambda::deadline::Deadline;
 use zeroize::Zeroizing;
 
@@ -48,23 +48,43 @@ pub(crate) enum Sent {
     Trouble(Reason),
 }
 
-/// Sends an event; where the target or the way to it is in doubt, once more with its secret read anew.
-pub(crate) async fn send(deps: &Deps, deadline: Deadline, delivery: &Delivery<'_>) -> Sent {
-    let auth = &deps.target.target().endpoint.auth;
-    let secret = match auth.secret() {
-        Some(name) => Some((name, deps.secrets.get(name).await)),
-        None => None,
-    };
-    let first = match secret {
-        None => attempt(deps, deadline, delivery, None).await,
-        Some((_, Ok(ref text))) => attempt(deps, deadline, delivery, Some(text)).await,
-        Some((_, Err(ref error))) => return no_secret(error),
-    };
-    let (Sent::Trouble(_), Some((name, _))) = (&first, secret) else { return first };
-    match deps.secrets.refresh(name).await {
-        Ok(text) => attempt(deps, deadline, delivery, Some(&text)).await,
-        Err(error) => no_secret(&error),
+/// What is known after sending.
+#[derive(Debug)]
+pub(crate) struct Attempt {
+    /// What came of it.
+    pub(crate) sent: Sent,
+    /// The target may have the event although it was not accepted: the request went out, and no answer came or one that
+    /// does not prove the opposite.
+    pub(crate) may_be_there: bool,
+}
+
+impl From<Sent> for Attempt {
+    /// An attempt that did not reach the target.
+    fn from(sent: Sent) -> Self {
+        Self { sent, may_be_there: false }
     }
+}
+
+/// Sends an event; where the target or the way to it is in doubt, once more if its secret has changed meanwhile.
+pub(crate) async fn send(deps: &Deps, deadline: Deadline, delivery: &Delivery<'_>) -> Attempt {
+    let Some(name) = deps.target.target().endpoint.auth.secret() else {
+        return attempt(deps, deadline, delivery, None).await;
+    };
+    let secret = match deps.secrets.get(name).await {
+        Ok(secret) => secret,
+        Err(error) => return no_secret(&error).into(),
+    };
+    let first = attempt(deps, deadline, delivery, Some(&secret)).await;
+    if !matches!(first.sent, Sent::Trouble(_)) {
+        return first;
+    }
+    let second = match deps.secrets.refresh(name).await {
+        // The same request would get the same answer.
+        Ok(fresh) if fresh == secret => return first,
+        Ok(fresh) => attempt(deps, deadline, delivery, Some(&fresh)).await,
+        Err(error) => no_secret(&error).into(),
+    };
+    Attempt { may_be_there: first.may_be_there || second.may_be_there, ..second }
 }
 
 fn no_secret(error: &ports::Error) -> Sent {
@@ -86,16 +106,16 @@ async fn attempt(
     deadline: Deadline,
     delivery: &Delivery<'_>,
     secret: Option<&Zeroizing<String>>,
-) -> Sent {
+) -> Attempt {
     let timeout = deps.target.target().endpoint.timeout;
-    let no_time = || Sent::Later(Reason::new("no_time_left", ""), Some(Duration::ZERO));
+    let no_time = || Sent::Later(Reason::new("no_time_left", ""), Some(Duration::ZERO)).into();
     let Some(patience) = deadline.left().checked_sub(timeout.saturating_add(MARGIN)) else {
         return no_time();
     };
     // Made before the wait for its place, so that what cannot be sent takes none.
     let mut request = match request(deps, delivery, timeout) {
         Ok(request) => request,
-        Err(reason) => return Sent::Refused(reason),
+        Err(reason) => return Sent::Refused(reason).into(),
     };
     let Some(wait) = deps.pace.take(Instant::now(), patience) else { return no_time() };
     if !wait.is_zero() {
@@ -103,19 +123,22 @@ async fn attempt(
     }
     let now = (deps.now)();
     if authenticate(deps, delivery, secret, now, &mut request).is_none() {
-        return Sent::Trouble(Reason::new("target_misconfigured", "endpoint.auth"));
+        return Sent::Trouble(Reason::new("target_misconfigured", "endpoint.auth")).into();
     }
-    let response = match deps.http.send(request).await {
-        Ok(response) => response,
-        // The address was read at the start, so only what the record put into it can be wrong.
-        Err(sync_http::Error::Malformed) => {
-            return Sent::Refused(Reason::new("malformed_request", "data.key"));
-        }
-        Err(error @ sync_http::Error::Refused(_)) => {
-            return Sent::Trouble(Reason::new("target_misconfigured", error.code()));
-        }
-        Err(error) => return Sent::Later(Reason::new("target_unreachable", error.code()), None),
-    };
+    match deps.http.send(request).await {
+        Ok(response) => Attempt {
+            may_be_there: !proves_refusal(response.status),
+            sent: answered(deps, delivery, &response, now),
+        },
+        Err(error) => Attempt {
+            may_be_there: matches!(error, sync_http::Error::Broken | sync_http::Error::Timeout),
+            sent: unanswered(error),
+        },
+    }
+}
+
+/// What an answer means.
+fn answered(deps: &Deps, delivery: &Delivery<'_>, response: &Response, now: i64) -> Sent {
     let place = format!("status {}", response.status);
     match classify(response.status, delivery.effect, &deps.target.target().endpoint.statuses) {
         Class::Accepted => Sent::Accepted,
@@ -127,6 +150,19 @@ async fn attempt(
             let asked = response.header("retry-after").and_then(|text| retry_after(text, now));
             Sent::Later(Reason::new("target_unavailable", place), asked)
         }
+    }
+}
+
+/// What it means that there is no answer.
+fn unanswered(error: sync_http::Error) -> Sent {
+    match error {
+        // The address was read at the start, so only what the record put into it can be wrong.
+        sync_http::Error::Malformed => Sent::Refused(Reason::new("malformed_request", "data.key")),
+        sync_http::Error::Refused(_) => Sent::Trouble(Reason::new("target_misconfigured", error.code())),
+        sync_http::Error::Name
+        | sync_http::Error::Connect
+        | sync_http::Error::Broken
+        | sync_http::Error::Timeout => Sent::Later(Reason::new("target_unreachable", error.code()), None),
     }
 }
 

@@ -1,25 +1,28 @@
 //! One record: filter, ledger, send, mark.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use sync_domain::change::Operation;
 use sync_domain::delivery::backoff::backoff;
 use sync_domain::delivery::digest::{Content, digest};
 use sync_domain::delivery::filter::{Facts, NOT_CHANGED, Verdict, filter};
-use sync_domain::delivery::ledger::{Arrival, Decision, accepted, decide, outrun};
+use sync_domain::delivery::ledger::{Arrival, Decision, accepted, decide, doubted, in_doubt, outrun};
 use sync_domain::event::{self, ReceivedEvent};
 use sync_domain::outcome::{Outcome, Reason};
 use sync_domain::ports::{self, LedgerRow};
 use sync_domain::protect::LedgerHasher;
+use sync_domain::version::Version;
 use sync_lambda::batch::{Message, Turn};
 use sync_lambda::deadline::Deadline;
 use sync_lambda::park::About;
 
 use crate::deps::Deps;
-use crate::send::{Delivery, Sent, send};
+use crate::send::{Attempt, Delivery, Sent, send};
 
 /// When a target that is misconfigured or paused is looked at again: every five minutes in the first hour, every
 /// quarter of an hour from then on, so that its receives (1,000, some ten days) end before the queue's retention does (14
@@ -55,8 +58,22 @@ pub(crate) fn verdict(deps: &Deps, event: &ReceivedEvent<'_>) -> Verdict {
 }
 
 impl Work<'_> {
-    /// Works a message to its outcome.
+    /// Works a message to its outcome. One that panics every time is parked like any other that cannot go on: the loop over
+    /// the batch would guard the others too, but let SQS move it in the end, without a ticket.
     pub(crate) async fn work(&self, turn: Turn<'_>) -> Outcome {
+        let worked = AssertUnwindSafe(self.guarded(turn)).catch_unwind().await;
+        match worked {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                let reason = Reason::new("panicked", "");
+                let outcome = self.again_or_park(turn, reason, &About::default(), None).await;
+                log(turn.message, None, &outcome);
+                outcome
+            }
+        }
+    }
+
+    async fn guarded(&self, turn: Turn<'_>) -> Outcome {
         let message = turn.message;
         let event = ReceivedEvent::read(&message.body);
         let outcome = match &event {
@@ -89,7 +106,7 @@ impl Work<'_> {
             Ok(row) => row,
             Err(reason) => return self.later(turn, event, reason, None).await,
         };
-        if only_if_unknown && row.as_ref().is_some_and(|row| !row.deleted) {
+        if only_if_unknown && row.as_ref().is_some_and(|row| !row.deleted && !in_doubt(row)) {
             return Outcome::Filtered(NOT_CHANGED);
         }
         let record = event.after.filter(|_| envelope.operation != Operation::Delete);
@@ -133,12 +150,15 @@ impl Work<'_> {
             }
             Decision::Send(effect) => effect,
         };
-        if let Some(reason) = self.trouble() {
-            return self.later(turn, event, reason, Some(trouble_delay(turn.message.received))).await;
-        }
         let delivery = Delivery { event, body: &turn.message.body, mapping, effect };
-        let sent = send(self.deps, self.deadline, &delivery).await;
-        let (row, outcome) = match sent {
+        let attempt = match self.trouble() {
+            Some(reason) => Sent::Later(reason, Some(trouble_delay(turn.message.received))).into(),
+            None => send(self.deps, self.deadline, &delivery).await,
+        };
+        if self.leaves_doubt(turn, &attempt) && !self.doubt(&row_key, envelope.version).await {
+            return self.later(turn, event, ledger_away(), None).await;
+        }
+        let (row, outcome) = match attempt.sent {
             Sent::Later(reason, asked) => return self.later(turn, event, reason, asked).await,
             Sent::Refused(reason) => return self.park(turn, event, reason).await,
             Sent::Trouble(reason) => return self.trouble_with(turn, event, reason).await,
@@ -171,6 +191,28 @@ impl Work<'_> {
                 Err(ledger_away())
             }
             None => Err(ledger_away()),
+        }
+    }
+
+    /// Whether an event is given up now that the target may have all the same. Of an earlier receive nobody knows how it
+    /// ended: its answer may have been lost, or the process with it. As long as the event itself comes again there is no
+    /// harm in that, since it stands at the head of its group and the target gets it before anything newer.
+    fn leaves_doubt(&self, turn: Turn<'_>, attempt: &Attempt) -> bool {
+        let given_up = match attempt.sent {
+            Sent::Refused(_) => true,
+            Sent::Later(..) | Sent::Trouble(_) => turn.message.is_last_receive(self.deps.max_receives),
+            Sent::Accepted | Sent::Outrun => false,
+        };
+        given_up && (attempt.may_be_there || turn.message.received > 1)
+    }
+
+    /// Takes back what the ledger says of a record's content, before an event of `version` is parked; see [`doubted`].
+    /// False if the ledger does not take that: parked all the same, the event would be missed by nobody.
+    async fn doubt(&self, key: &str, version: Version) -> bool {
+        let row = self.row(key).ok().flatten();
+        match doubted(row.as_ref(), version) {
+            Some(row) => self.mark(key, row).await,
+            None => true,
         }
     }
 
@@ -233,8 +275,18 @@ impl Work<'_> {
         reason: Reason,
         asked: Option<Duration>,
     ) -> Outcome {
+        self.again_or_park(turn, reason, &about(event), asked).await
+    }
+
+    async fn again_or_park(
+        &self,
+        turn: Turn<'_>,
+        reason: Reason,
+        about: &About,
+        asked: Option<Duration>,
+    ) -> Outcome {
         let (parker, most) = (&self.deps.parker, self.deps.max_receives);
-        let outcome = parker.retry_or_park(turn.message, most, reason, &about(event)).await;
+        let outcome = parker.retry_or_park(turn.message, most, reason, about).await;
         if matches!(outcome, Outcome::Retry(_)) {
             self.set_back(turn, asked).await;
         }

@@ -30,8 +30,8 @@ pub struct Clients {
 }
 
 impl Clients {
-    /// The clients of a Lambda function: region, credentials and `AWS_ENDPOINT_URL` from the environment, nothing else
-    /// is asked (no profile, no instance metadata) and no root certificate is read before the first call.
+    /// The clients of a Lambda function: region, credentials, `AWS_ENDPOINT_URL` and `AWS_USE_DUALSTACK_ENDPOINT` (for
+    /// subnets that reach AWS by IPv6 alone) from the environment, nothing else is asked (no profile, no instance metadata) and no root certificate is read before the first call.
     pub fn from_env(setting: impl Fn(&str) -> Option<String>) -> Self {
         let region = setting("AWS_REGION").or_else(|| setting("AWS_DEFAULT_REGION"));
         let credentials = SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new());
@@ -43,6 +43,7 @@ impl Clients {
             .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
             .timeout_config(timeouts())
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
+        config.set_use_dual_stack(setting("AWS_USE_DUALSTACK_ENDPOINT").map(|value| value == "true"));
         config.set_endpoint_url(setting("AWS_ENDPOINT_URL").filter(|url| !url.is_empty()));
         Self { config: config.build() }
     }
@@ -81,6 +82,11 @@ impl Clients {
     /// A client for EventBridge.
     pub fn eventbridge(&self) -> aws_sdk_eventbridge::Client {
         aws_sdk_eventbridge::Client::new(&self.config)
+    }
+
+    /// A client for S3.
+    pub fn s3(&self) -> aws_sdk_s3::Client {
+        aws_sdk_s3::Client::new(&self.config)
     }
 
     /// A client for Secrets Manager.
@@ -135,6 +141,13 @@ mod tests {
         assert_eq!(config.retry_config().unwrap().max_attempts(), ATTEMPTS);
         assert_eq!(config.endpoint_url(), Some("http://127.0.0.1:4566"));
         assert_eq!(config.region().unwrap().as_ref(), "eu-central-1");
+    }
+
+    #[test]
+    fn a_subnet_without_ipv4_reaches_the_services_by_ipv6() {
+        let dual = |name: &str| (name == "AWS_USE_DUALSTACK_ENDPOINT").then(|| "true".to_owned());
+        assert_eq!(Clients::from_env(dual).config.use_dual_stack(), Some(true));
+        assert_eq!(Clients::from_env(|_| None).config.use_dual_stack(), None);
     }
 
     #[test]

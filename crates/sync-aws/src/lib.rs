@@ -9,6 +9,7 @@ pub mod dynamodb;
 mod error;
 pub mod eventbridge;
 pub mod kms;
+pub mod s3;
 pub mod secrets;
 pub mod sns;
 pub mod sqs;

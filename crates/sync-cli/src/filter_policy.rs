@@ -7,7 +7,7 @@ use sync_config::SyncConfig;
 use sync_domain::config::filter::FilterPolicy;
 use sync_domain::id::TargetId;
 
-use crate::template::logical_name;
+use crate::template::{NO_SECRET, logical_name};
 use crate::{Error, validate};
 
 pub(crate) fn run(target: &TargetId, dir: &Path, out: &mut dyn Write) -> Result<(), Error> {
@@ -17,9 +17,7 @@ pub(crate) fn run(target: &TargetId, dir: &Path, out: &mut dyn Write) -> Result<
     let policy = FilterPolicy::of(found);
     writeln!(out, "    {}:", logical_name(target.as_str()))?;
     writeln!(out, "      Name: {target}")?;
-    if let Some(secret) = found.endpoint.auth.secret() {
-        writeln!(out, "      Secret: {secret}")?;
-    }
+    writeln!(out, "      Secret: {}", found.endpoint.auth.secret().unwrap_or(NO_SECRET))?;
     writeln!(out, "      Models: [{}]", policy.models.join(", "))?;
     writeln!(out, "      Operations: [{}]", policy.operations.join(", "))?;
     writeln!(out, "      Changed: [{}]", policy.changed.join(", "))?;

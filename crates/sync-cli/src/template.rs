@@ -11,6 +11,11 @@ use sync_config::{ConfigFile, Error as Finding, SyncConfig};
 use sync_domain::config::Target;
 use sync_domain::config::filter::{ANY, FilterPolicy, MAX_COMBINATIONS};
 
+/// What a target without authentication has in the place of its secret's name. The template grants every target's function
+/// one secret by name, since a loop cannot leave a statement out for one of its items; this is no secret that there
+/// can be: those of a configuration start with `datasync/`.
+pub(crate) const NO_SECRET: &str = "none";
+
 /// What was found in the template.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
@@ -23,16 +28,22 @@ pub(crate) struct Found {
 struct Template {
     #[serde(rename = "Mappings", default)]
     mappings: Mappings,
+    #[serde(rename = "Parameters", default)]
+    parameters: Section,
+    #[serde(rename = "Conditions", default)]
+    conditions: Section,
     #[serde(rename = "Resources", default)]
-    resources: Loops,
+    resources: Section,
     #[serde(rename = "Outputs", default)]
-    outputs: Loops,
+    outputs: Section,
 }
 
 #[derive(Debug, Default, Deserialize)]
 struct Mappings {
     #[serde(rename = "Sources", default)]
     sources: Entries<SourceEntry>,
+    #[serde(rename = "Streams", default)]
+    streams: Entries<StreamEntry>,
     #[serde(rename = "Targets", default)]
     targets: Entries<TargetEntry>,
 }
@@ -41,6 +52,14 @@ struct Mappings {
 #[serde(rename_all = "PascalCase")]
 struct SourceEntry {
     secret: Spanned<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct StreamEntry {
+    name: Spanned<String>,
+    table: Spanned<String>,
+    parallelization_factor: Spanned<u32>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -89,43 +108,59 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Entries<T> {
     }
 }
 
-/// The `Fn::ForEach` of a section: its name, its variable and what it runs over.
+/// A section of the template: the logical ids that stand in it as they are, and its `Fn::ForEach`.
 #[derive(Debug, Default)]
-struct Loops(Vec<Loop>);
+struct Section {
+    ids: Vec<String>,
+    loops: Vec<Loop>,
+}
 
+/// A loop: its name, its variable, what it runs over and the ids that it makes, with the variable in them.
 #[derive(Debug)]
 struct Loop {
     name: String,
     variable: String,
     items: Spanned<Vec<String>>,
+    ids: Vec<String>,
 }
 
-impl<'de> Deserialize<'de> for Loops {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Section;
+impl Loop {
+    /// The logical ids that an item becomes.
+    fn ids_of(&self, item: &str) -> impl Iterator<Item = String> {
+        let variable = format!("${{{}}}", self.variable);
+        self.ids.iter().map(move |id| id.replace(&variable, item))
+    }
+}
 
-        impl<'de> Visitor<'de> for Section {
-            type Value = Loops;
+impl<'de> Deserialize<'de> for Section {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct InParts;
+
+        impl<'de> Visitor<'de> for InParts {
+            type Value = Section;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a section of a template")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Loops, A::Error> {
-                let mut loops = Vec::new();
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Section, A::Error> {
+                let mut section = Section::default();
                 while let Some(name) = map.next_key::<String>()? {
                     if name.starts_with("Fn::ForEach::") {
-                        let (variable, items, IgnoredAny) = map.next_value()?;
-                        loops.push(Loop { name, variable, items });
+                        let (variable, items, made): (_, _, BTreeMap<String, IgnoredAny>) =
+                            map.next_value()?;
+                        let ids = made.into_keys().collect();
+                        section.loops.push(Loop { name, variable, items, ids });
                     } else {
                         map.next_value::<IgnoredAny>()?;
+                        section.ids.push(name);
                     }
                 }
-                Ok(Loops(loops))
+                Ok(section)
             }
         }
 
-        deserializer.deserialize_map(Section)
+        deserializer.deserialize_map(InParts)
     }
 }
 
@@ -178,29 +213,69 @@ impl Check<'_> {
 
     fn template(&mut self, template: &Template, config: &SyncConfig) {
         self.sources(&template.mappings.sources, config);
+        self.streams(template, config);
         self.targets(&template.mappings.targets, config);
-        for (section, loops) in [("Resources", &template.resources), ("Outputs", &template.outputs)] {
-            for each in &loops.0 {
+        self.logical_ids(template);
+        let sections = [
+            ("Conditions", &template.conditions),
+            ("Resources", &template.resources),
+            ("Outputs", &template.outputs),
+        ];
+        for (section, parts) in sections {
+            for each in &parts.loops {
                 let path = format!("{section}.{}", each.name);
                 match each.variable.as_str() {
                     "Source" => self.items(each, &path, &names(&template.mappings.sources), "Sources"),
+                    "Stream" => self.items(each, &path, &names(&template.mappings.streams), "Streams"),
                     "Target" => self.items(each, &path, &names(&template.mappings.targets), "Targets"),
                     _ => {}
                 }
             }
         }
-        for variable in ["Source", "Target"] {
-            let runs = template.resources.0.iter().any(|each| each.variable == variable);
-            let needed = if variable == "Source" {
-                config.sources().next().is_some()
-            } else {
-                config.targets().next().is_some()
-            };
+        let needed = [
+            ("Source", config.sources().any(|source| source.push.is_some())),
+            ("Stream", config.sources().any(|source| source.dynamodb.is_some())),
+            ("Target", config.targets().next().is_some()),
+        ];
+        for (variable, needed) in needed {
+            let runs = template.resources.loops.iter().any(|each| each.variable == variable);
             if needed && !runs {
                 self.error(
                     Location::UNKNOWN,
                     "Resources",
                     format!("has no Fn::ForEach over {variable}: nothing would be made"),
+                );
+            }
+        }
+    }
+
+    /// No target makes what the stack, or another target, makes already: CloudFormation would refuse the template, or one
+    /// of the two would silently stand for both.
+    fn logical_ids(&mut self, template: &Template) {
+        let mut taken_by: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+        for section in [&template.resources, &template.outputs] {
+            let (of_targets, others): (Vec<_>, Vec<_>) =
+                section.loops.iter().partition(|each| each.variable == "Target");
+            let mut made: BTreeSet<String> = section.ids.iter().cloned().collect();
+            for each in others {
+                made.extend(each.items.value.iter().flat_map(|item| each.ids_of(item)));
+            }
+            for (name, _) in &template.mappings.targets.0 {
+                let name = name.value.as_str();
+                let own: BTreeSet<String> = of_targets.iter().flat_map(|each| each.ids_of(name)).collect();
+                let taken = own.intersection(&made).cloned();
+                taken_by.entry(name).or_default().extend(taken);
+                made.extend(own);
+            }
+        }
+        for (name, _) in &template.mappings.targets.0 {
+            let taken = taken_by.remove(name.value.as_str()).unwrap_or_default();
+            if !taken.is_empty() {
+                let taken = taken.into_iter().collect::<Vec<_>>().join(", ");
+                self.error(
+                    name.referenced,
+                    &format!("Mappings.Targets.{}", name.value),
+                    format!("would make {taken}, which the template makes already; give the entry another name, here and in the lists"),
                 );
             }
         }
@@ -251,6 +326,58 @@ impl Check<'_> {
         }
     }
 
+    /// Each table that is read has an entry, and the entry a parameter for the stream's ARN.
+    fn streams(&mut self, template: &Template, config: &SyncConfig) {
+        let entries = &template.mappings.streams;
+        let mut tables: BTreeMap<&str, &str> = BTreeMap::new();
+        for source in config.sources() {
+            if let Some(dynamodb) = &source.dynamodb {
+                tables.insert(source.source.as_str(), &dynamodb.table);
+            }
+        }
+        for (name, entry) in &entries.0 {
+            let path = format!("Mappings.Streams.{}", name.value);
+            let named = &entry.name;
+            match tables.remove(named.value.as_str()) {
+                None => self.error(
+                    named.referenced,
+                    &format!("{path}.Name"),
+                    "no source with `dynamodb` has this name (or another entry does already); correct or remove the entry",
+                ),
+                Some(table) if table != entry.table.value => self.error(
+                    entry.table.referenced,
+                    &format!("{path}.Table"),
+                    format!("the source's file names {table}; write that here"),
+                ),
+                Some(_) => {}
+            }
+            let parallel = &entry.parallelization_factor;
+            if !(1..=10).contains(&parallel.value) {
+                self.error(
+                    parallel.referenced,
+                    &format!("{path}.ParallelizationFactor"),
+                    "must be 1 to 10: what an event source of a stream takes",
+                );
+            }
+            let parameter = format!("{}StreamArn", name.value);
+            if !template.parameters.ids.contains(&parameter) {
+                self.error(
+                    name.referenced,
+                    &path,
+                    format!("has no parameter {parameter}; add one: it gets the ARN of the table's stream"),
+                );
+            }
+        }
+        for (source, table) in tables {
+            let place = entries.0.last().map_or(Location::UNKNOWN, |(name, _)| name.referenced);
+            let entry = format!(
+                "{}: {{ Name: {source}, Table: {table}, ParallelizationFactor: 2 }}",
+                logical_name(source)
+            );
+            self.error(place, "Mappings.Streams", format!("source {source} has no entry; add `{entry}`"));
+        }
+    }
+
     fn targets(&mut self, entries: &Entries<TargetEntry>, config: &SyncConfig) {
         let mut seen = BTreeSet::new();
         for (name, entry) in &entries.0 {
@@ -296,22 +423,25 @@ impl Check<'_> {
             );
             self.error(entry.changed.referenced, path, message);
         }
-        match (&entry.secret, target.endpoint.auth.secret()) {
-            (Some(given), Some(asked)) if given.value != asked => {
+        let named = target.endpoint.auth.secret();
+        let asked = named.unwrap_or(NO_SECRET);
+        match &entry.secret {
+            Some(given) if given.value == asked => {}
+            Some(given) => {
+                let says = if named.is_some() { "names" } else { "has no authentication:" };
                 self.error(
                     given.referenced,
                     &format!("{path}.Secret"),
-                    format!("the target's file names {asked}; write that here"),
+                    format!("the target's file {says} {asked}; write that here"),
                 );
             }
-            (None, Some(asked)) => {
+            None => {
                 self.error(
                     entry.name.referenced,
                     path,
                     format!("add Secret: {asked}; the function may read no other"),
                 );
             }
-            _ => {}
         }
         if entry.max_concurrency.value < 2 {
             self.error(

@@ -56,8 +56,19 @@ impl Drop for Copy {
 #[test]
 fn the_configuration_and_the_template_of_the_project_are_in_order() {
     let output = datasync(&["validate"]);
-    assert_eq!(text(&output.stdout), "4 models, 3 sources, 2 targets: in order (0 warnings)\n");
+    assert_eq!(text(&output.stdout), "8 models, 7 sources, 2 targets: in order (0 warnings)\n");
     assert_eq!(output.status.code(), Some(0));
+}
+
+/// `validate` bounds what a look-up and a target may take by how long the functions live that wait for them.
+#[test]
+fn the_functions_live_as_long_as_the_bounds_of_timeouts_count_on() {
+    let template = std::fs::read_to_string(root().join("template.yaml")).unwrap();
+    for (function, seconds) in [("  Enrich:\n", 30), ("  \"Deliver${Target}\":\n", 60)] {
+        let (_, body) = template.split_once(function).unwrap();
+        let timeout = body.lines().find_map(|line| line.trim().strip_prefix("Timeout: ")).unwrap();
+        assert_eq!(timeout.parse(), Ok(seconds), "{function}");
+    }
 }
 
 #[test]
@@ -107,6 +118,36 @@ fn the_template_is_held_against_the_targets() {
 }
 
 #[test]
+fn a_target_is_not_named_like_a_part_of_the_stack() {
+    let copy = Copy::new("names");
+    let template = std::fs::read_to_string(root().join("template.yaml")).unwrap();
+    let path = copy.0.join("template.yaml");
+    for (name, taken) in [
+        ("Changes", "ChangesQueue"),
+        ("Enrichment", "EnrichmentDeadLetterQueue"),
+        ("Ticket", "TicketDeadLetterQueue"),
+        ("TicketRule", "TicketRuleDeadLetterAlarm"),
+    ] {
+        let renamed = template
+            .replace("    Loyalty:", &format!("    {name}:"))
+            .replace("[Loyalty,", &format!("[{name},"));
+        std::fs::write(&path, renamed).unwrap();
+        let output = datasync(&[
+            "validate",
+            "--config",
+            copy.0.to_str().unwrap(),
+            "--template",
+            path.to_str().unwrap(),
+        ]);
+        let printed = text(&output.stdout);
+        let expected = format!("Mappings.Targets.{name}: would make ");
+        let line = printed.lines().find(|line| line.contains(&expected)).unwrap_or(printed);
+        assert!(line.contains(taken) && line.contains("give the entry another name"), "{printed}");
+        assert_eq!(output.status.code(), Some(1));
+    }
+}
+
+#[test]
 fn a_warning_does_not_fail() {
     let copy = Copy::new("warning");
     copy.replace(
@@ -119,7 +160,7 @@ fn a_warning_does_not_fail() {
     let printed = text(&output.stdout);
     assert!(printed.contains("attributes.name.last: is personal and left clear"), "{printed}");
     assert!(printed.contains("targets/old.yml:1:1: is not read"), "{printed}");
-    assert!(printed.ends_with("4 models, 3 sources, 2 targets: in order (2 warnings)\n"), "{printed}");
+    assert!(printed.ends_with("8 models, 7 sources, 2 targets: in order (2 warnings)\n"), "{printed}");
     assert_eq!(output.status.code(), Some(0));
 }
 

@@ -284,11 +284,13 @@ pub(crate) fn samples() -> Vec<ConfigFile> {
     }
     sample![
         "models/customer.yaml",
+        "models/preference.yaml",
         "models/price.yaml",
         "models/setting.yaml",
         "models/store.yaml",
         "sources/backoffice.yaml",
         "sources/crm.yaml",
+        "sources/preferences.yaml",
         "sources/shop.yaml",
         "targets/loyalty.yaml",
         "targets/warehouse.yaml",

@@ -16,7 +16,10 @@ use crate::ports::QueueEntry;
 use crate::protect::{IdHasher, event_id};
 use crate::version::Version;
 
-/// The code of a change whose event could not fit the topic.
+/// What a message of the Changes queue may weigh.
+const MAX_MESSAGE_SIZE: usize = 1 << 20;
+
+/// The code of a change whose event could not fit the topic, or its message the queue.
 pub const CHANGE_TOO_LARGE: &str = "change_too_large";
 /// The code of a change whose `after` lacks the key or has another.
 pub const KEY_MISMATCH: &str = "key_mismatch";
@@ -84,7 +87,7 @@ pub struct Prepared {
 
 /// Makes the message of a change, or says why it cannot go on: the key is not the model's ([`CompiledPolicy::canonical_key`]
 /// has the codes), a record has another key ([`KEY_MISMATCH`], [`KEY_CHANGED`]) or is not what the model says, or the event
-/// could not fit 256 KiB ([`CHANGE_TOO_LARGE`]).
+/// could not fit 256 KiB or its message 1 MiB ([`CHANGE_TOO_LARGE`]).
 pub fn prepare(
     source: &SourceId,
     policy: &CompiledPolicy,
@@ -127,8 +130,12 @@ pub fn prepare(
         (None, Same::Id) => dedup_id(&id, Hop::First),
         (None, Same::Content) => dedup_id(&id, Hop::Content(&content(ids, &change))),
     };
-    let group = rid.as_str().to_owned();
-    let entry = QueueEntry { body: change.write(), group, dedup, attributes: Vec::new() };
+    let (body, group) = (change.write(), rid.as_str().to_owned());
+    // The event may be small and its change large: what a policy hides is long before and short behind it.
+    if body.len() > MAX_MESSAGE_SIZE {
+        return Err(Reason::new(CHANGE_TOO_LARGE, "message"));
+    }
+    let entry = QueueEntry { body, group, dedup, attributes: Vec::new() };
     Ok(Prepared { id, rid, entry })
 }
 

@@ -12,6 +12,10 @@ use crate::id::{EventId, ModelId, RecordId, SourceId, TargetId};
 pub enum Stage {
     /// The push endpoint.
     CapturePush,
+    /// A database that is read.
+    CapturePull,
+    /// The stream of a DynamoDB table.
+    CaptureStream,
     /// Governance and the exchange model.
     Transform,
     /// Look-ups in other systems.
@@ -25,6 +29,8 @@ impl Stage {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::CapturePush => "capture_push",
+            Self::CapturePull => "capture_pull",
+            Self::CaptureStream => "capture_stream",
             Self::Transform => "transform",
             Self::Enrich => "enrich",
             Self::Deliver => "deliver",
@@ -115,7 +121,8 @@ pub struct FailureEvent {
     pub message_id: String,
     /// How often it was received.
     pub tries: u32,
-    /// The URL of the dead-letter queue that holds the record; none where nothing was dead-lettered
-    /// (a target that is misconfigured or paused keeps its events in its own queue).
+    /// The URL of the dead-letter queue that holds the record, or where it stands in the dead-letter bucket
+    /// (`s3://…`); none where nothing was dead-lettered (a target that is misconfigured or paused keeps its events in its
+    /// own queue).
     pub dead_letter_queue: Option<String>,
 }

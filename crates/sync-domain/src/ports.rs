@@ -85,6 +85,16 @@ pub trait FailureBus: Send + Sync {
     async fn report(&self, failures: &[FailureEvent]) -> Vec<Result<()>>;
 }
 
+/// The store for records that cannot go on and that no queue holds.
+#[async_trait]
+pub trait DeadLetterStore: Send + Sync {
+    /// Stores a JSON document under a name; one that stands there already is replaced.
+    async fn put(&self, name: &str, document: String) -> Result<()>;
+
+    /// Where the document of a name stands, for tickets: `s3://<bucket>/<name>`.
+    fn place(&self, name: &str) -> String;
+}
+
 /// A key that comes from the key service and is wiped when dropped.
 pub type KeyBytes = zeroize::Zeroizing<[u8; 32]>;
 
@@ -175,6 +185,76 @@ pub trait Receipts: Send + Sync {
 
     /// Notes which indices the queue confirmed.
     async fn settle(&self, request_id: &str, accepted: &[usize]) -> Result<()>;
+}
+
+/// How far a source has been read, and whether it may be read on. One row of the checkpoint table: of a source under its
+/// name, of a backfill under `<source>#backfill#<model>#<run>`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Checkpoint {
+    /// Behind what the next read begins; none before the first.
+    pub cursor: Option<String>,
+    /// Stands in front of every version; 0 where no resync has raised it.
+    pub epoch: u32,
+    /// Grows with every write of the cursor.
+    pub revision: u64,
+    /// Why nothing is read any more, a code in snake case; none while the source is active.
+    pub stopped: Option<String>,
+    /// Somebody holds the lease at this moment.
+    pub held: bool,
+}
+
+/// The right to read a source for a while. Whoever takes it gets a token that nobody had before, and only that token
+/// writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// The row.
+    pub row: String,
+    /// The fencing token: it grows with each take.
+    pub token: u64,
+    /// The checkpoint's revision as this holder knows it.
+    pub revision: u64,
+}
+
+/// What came of the wish to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Taken {
+    /// The lease, and how far the source has been read.
+    Held(Lease, Checkpoint),
+    /// Somebody else has it, and is not late.
+    Busy,
+    /// The source is stopped.
+    Stopped(Checkpoint),
+}
+
+/// The checkpoints, each with the lease of whoever moves it. `false` always means that the lease is somebody else's by now:
+/// whoever hears it hands off nothing more.
+#[async_trait]
+pub trait Checkpoints: Send + Sync {
+    /// The row as it stands, read consistently.
+    async fn read(&self, row: &str) -> Result<Option<Checkpoint>>;
+
+    /// Takes the lease if it is free or its time is over. `owner` is one attempt: the same one may take it again.
+    async fn take(&self, row: &str, owner: &str, lasts: Duration) -> Result<Taken>;
+
+    /// Writes the cursor and extends the lease, if token and revision are still the lease's. A save whose answer was lost may
+    /// be repeated.
+    async fn save(&self, lease: &mut Lease, cursor: &str, lasts: Duration) -> Result<bool>;
+
+    /// Gives the lease back before its time.
+    async fn release(&self, lease: &Lease) -> Result<bool>;
+
+    /// Stops the source for a reason, and gives the lease back.
+    async fn stop(&self, lease: &Lease, reason: &str) -> Result<bool>;
+
+    /// Stops a row from outside: whoever holds its lease has lost it. False = there is no such row.
+    async fn halt(&self, row: &str, reason: &str) -> Result<bool>;
+
+    /// Lets a stopped source be read on from where it is. False = there is no such row.
+    async fn resume(&self, row: &str) -> Result<bool>;
+
+    /// Forgets the cursor and raises the epoch above the row's own and `at_least`; whoever holds the lease has lost it. Gives
+    /// the new epoch.
+    async fn restart(&self, row: &str, at_least: u32) -> Result<u32>;
 }
 
 /// Secrets by reference, cached by the adapter for at most five minutes.

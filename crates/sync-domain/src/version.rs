@@ -37,6 +37,12 @@ impl Version {
         Self::assemble(epoch, format!("{commit:016x}{index:016x}").as_bytes())
     }
 
+    /// A version whose position is a place in MySQL's binary log: the number of the file, the offset of the event in it, and
+    /// the row in the event, counted from 1; 0 stands in front of all rows.
+    pub fn from_binlog(epoch: u32, file: u32, offset: u64, row: u64) -> Self {
+        Self::assemble(epoch, format!("{file:08x}{offset:016x}{row:016x}").as_bytes())
+    }
+
     /// Reads a version as it stands on the wire.
     pub fn parse(text: &str) -> Result<Self, Error> {
         let bytes: [u8; Self::LENGTH] = text.as_bytes().try_into().map_err(|_| Error::Form)?;
@@ -99,6 +105,15 @@ mod tests {
             Version::from_log(1, 255, 1).as_str(),
             "00000001-0000000000000000000000ff0000000000000001"
         );
+    }
+
+    #[test]
+    fn binary_log_positions_order_by_file_then_offset_then_row() {
+        let version = |file, offset, row| Version::from_binlog(0, file, offset, row);
+        assert!(version(9, u64::MAX, u64::MAX) < version(10, 4, 0));
+        assert!(version(10, 9, u64::MAX) < version(10, 10, 0));
+        assert!(version(10, 10, 9) < version(10, 10, 10));
+        assert_eq!(version(3, 255, 1).as_str(), "00000000-0000000300000000000000ff0000000000000001");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 pub mod batch;
 pub mod config;
 pub mod deadline;
+pub mod failpoint;
 pub mod keyring;
 pub mod park;
 pub mod settings;

@@ -7,7 +7,7 @@ use std::fmt::{self, Write as _};
 use std::io::{self, Write as _};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use sync_domain::id::TargetId;
+use sync_domain::id::{SourceId, TargetId};
 use sync_domain::outcome::{Outcome, Stage};
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
@@ -47,8 +47,10 @@ pub const FIELDS: [&str; 26] = [
 ];
 
 /// The crates whose events are written.
-const OUR_CRATES: [&str; 10] = [
+const OUR_CRATES: [&str; 12] = [
+    "capture_pull",
     "capture_push",
+    "capture_stream",
     "deliver",
     "enrich",
     "sync_aws",
@@ -79,6 +81,40 @@ pub fn init(function: &'static str, lookup: &(impl Lookup + ?Sized)) {
 /// each outcome that occurred, the time it took. Dimensions: stage, and target if there is one.
 pub fn batch_metrics(stage: Stage, target: Option<&TargetId>, outcomes: &[Outcome], took: Duration) {
     to_stdout(&metrics_line(stage, target, outcomes, took, now()));
+}
+
+/// Writes metrics of a source as one line in CloudWatch's embedded metric format. Dimensions: stage and source. The end of
+/// a name tells its unit: `_ms`, `_seconds`, `_bytes`; anything else is a count.
+pub fn source_metrics(stage: Stage, source: &SourceId, metrics: &[(&'static str, f64)]) {
+    to_stdout(&source_line(stage, source, metrics, now()));
+}
+
+fn source_line(stage: Stage, source: &SourceId, metrics: &[(&'static str, f64)], now: Duration) -> String {
+    let mut line = format!(
+        r#"{{"_aws":{{"Timestamp":{},"CloudWatchMetrics":[{{"Namespace":"DataSync","Dimensions":[["stage","source"]],"Metrics":["#,
+        now.as_millis()
+    );
+    for (index, (name, _)) in metrics.iter().enumerate() {
+        let comma = if index == 0 { "" } else { "," };
+        let _ = write!(line, r#"{comma}{{"Name":"{name}","Unit":"{}"}}"#, unit(name));
+    }
+    let _ = write!(line, r#"]}}]}},"stage":"{stage}","source":"{source}""#);
+    for (name, value) in metrics {
+        // JSON has no infinity; a source that does not know a number leaves it out.
+        let value = if value.is_finite() { *value } else { 0.0 };
+        let _ = write!(line, r#","{name}":{value}"#);
+    }
+    line.push('}');
+    line
+}
+
+fn unit(name: &str) -> &'static str {
+    match name.rsplit('_').next() {
+        Some("ms") => "Milliseconds",
+        Some("seconds") => "Seconds",
+        Some("bytes") => "Bytes",
+        _ => "Count",
+    }
 }
 
 fn metrics_line(

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod postgres;
 mod reader;
 
 pub use self::reader::{Error, Kind, Page, Reader, Result, Row};

@@ -20,6 +20,9 @@ pub struct Row {
     pub before: Option<String>,
     /// The whole row after; none when deleted.
     pub after: Option<String>,
+    /// The row's table does not fit its model and the source's file says `quarantine`: where (table and column). Such a
+    /// row is kept with the dead letters, code `schema_drift`, and goes no further.
+    pub set_aside: Option<String>,
 }
 
 /// Some changes and how far the source has been read with them.

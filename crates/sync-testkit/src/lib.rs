@@ -4,11 +4,14 @@
 //! within a group, conditional writes. Clones share their state, so that a test keeps one to look into.
 
 mod alerts;
+mod checkpoints;
+mod dead_letters;
 mod failures;
 mod fault;
 mod keys;
 mod ledger;
 mod lookup;
+pub mod postgres;
 mod queue;
 mod receipts;
 mod records;
@@ -17,6 +20,8 @@ mod tickets;
 mod topic;
 
 pub use alerts::MemoryAlerts;
+pub use checkpoints::MemoryCheckpoints;
+pub use dead_letters::MemoryDeadLetterStore;
 pub use failures::MemoryFailureBus;
 pub use fault::{Fault, Faults};
 pub use keys::{MemoryKeyService, MemoryKeyTable};

@@ -78,6 +78,13 @@ fn advice(failure: &FailureEvent) -> &'static str {
         Stage::CapturePush => {
             "look at what the source sends against its model and have the source send the record again."
         }
+        Stage::CapturePull => {
+            "see which source and place it is, and what docs/OPERATIONS.md says of the reason."
+        }
+        Stage::CaptureStream => {
+            "hold the record's place against the model's YAML, correct the model, then hand the document in the dead-letter bucket \
+             to the function again (docs/OPERATIONS.md); or write the item once more."
+        }
         Stage::Transform => {
             "hold the record's place against the model's YAML. Correct the model and redrive the dead-letter queue, or correct the \
              record at its source, which sends it again, without `before`."

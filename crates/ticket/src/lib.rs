@@ -98,7 +98,7 @@ pub async fn invoke(event: &str, deps: &Deps) -> Result<(), Error> {
 ///
 /// The ticket comes first: an alert names a ticket that stands. Every step can be done again, because the ticket's id
 /// and the cause come from the failure alone. The claim is the ticket's until the alert was sent: an attempt that dies in
-/// between leaves it to the next attempt at the same failure, and after [`CLAIM`] to any failure of the cause. What is left
+/// between leaves it to the next attempt at the same failure, and after a minute to any failure of the cause. What is left
 /// to chance is a second alert (a death between alert and settling), never silence.
 pub async fn handle(event: &str, deps: &Deps) -> Result<Done, Error> {
     let report = Report::read(event)?;
@@ -108,7 +108,7 @@ pub async fn handle(event: &str, deps: &Deps) -> Result<Done, Error> {
     let opened = deps.tickets.open(&ticket).await.map_err(|source| Error::Ticket { id: id(), source })?;
 
     let cause = alert::cause(&ticket.failure, report.hour());
-    let claimed = deps.tickets.claim_alert(&cause, "x", CLAIM).await;
+    let claimed = deps.tickets.claim_alert(&cause, &ticket.id, CLAIM).await;
     let alerted = claimed.map_err(|source| Error::Claim { id: id(), source })?;
     if alerted {
         send(deps, &ticket).await.map_err(|source| Error::Alert { id: id(), source })?;

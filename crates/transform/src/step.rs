@@ -1,7 +1,7 @@
 //! One message: from a change in the queue to an event, or to why not.
 
 use sync_domain::change::{self, Change};
-use sync_domain::config::{Source, VersionKind};
+use sync_domain::config::{Push, Source};
 use sync_domain::event::{Envelope, Event, MAX_EVENT_SIZE};
 use sync_domain::id::{ModelId, RecordId, SourceId};
 use sync_domain::outcome::Reason;
@@ -190,7 +190,7 @@ fn version_of(change: &Change<'_>, message: &Message, source: &Source) -> Result
     if let Some(version) = change.version {
         return Ok(version);
     }
-    if source.push.as_ref().is_none_or(|push| push.version != VersionKind::Queue) {
+    if !source.push.as_ref().is_some_and(Push::counts_by_arrival) {
         return Err(Reason::new("bad_version", "version"));
     }
     if let Some(carried) = message.attributes.get("version") {

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
-use crate::runtime::{Invocation, RuntimeApi};
+use crate::runtime::{Invocation, PATIENCE, RuntimeApi};
 
 /// How to start a function.
 #[derive(Debug, Clone)]
@@ -66,6 +66,22 @@ impl Function {
     /// Invokes it once.
     pub fn invoke(&self, event: String) -> Result<Invocation> {
         self.runtime.invoke(event)
+    }
+
+    /// Invokes it once, unless it dies over it: then there is no answer.
+    pub fn invoke_or_die(&mut self, event: String) -> Result<Option<Invocation>> {
+        self.runtime.hand_out(event);
+        let until = Instant::now() + PATIENCE;
+        while Instant::now() < until {
+            if let Some(invocation) = self.runtime.answered()? {
+                return Ok(Some(invocation));
+            }
+            if self.child.try_wait()?.is_some() {
+                return self.runtime.answered();
+            }
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
+        bail!("the function neither answers nor dies")
     }
 
     /// Its memory so far.

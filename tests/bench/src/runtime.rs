@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use crate::http::{Request, Response, Server};
 
 /// Longer than any function may run: an invocation that takes longer is lost.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One invocation, seen from outside.
 #[derive(Debug)]
@@ -130,10 +130,24 @@ impl RuntimeApi {
 
     /// Hands out an event and waits for the answer; an invocation that fails is an error.
     pub fn invoke(&self, event: String) -> Result<Invocation> {
+        self.hand_out(event);
+        let answer = self.shared.wait(|state| state.answer.take());
+        self.invocation(answer.context("the function does not answer")?)
+    }
+
+    /// Hands out an event and goes on.
+    pub fn hand_out(&self, event: String) {
         self.shared.lock().event = Some(event);
         self.shared.changed.notify_all();
-        let (answered, answer) =
-            self.shared.wait(|state| state.answer.take()).context("the function does not answer")?;
+    }
+
+    /// The answer to the event that was handed out, if it has come.
+    pub fn answered(&self) -> Result<Option<Invocation>> {
+        let answer = self.shared.lock().answer.take();
+        answer.map(|answer| self.invocation(answer)).transpose()
+    }
+
+    fn invocation(&self, (answered, answer): (Instant, Result<String, String>)) -> Result<Invocation> {
         let handed_out = self.shared.lock().handed_out.take().context("the function answered to nothing")?;
         match answer {
             Ok(answer) => Ok(Invocation { answer, took: answered.saturating_duration_since(handed_out) }),

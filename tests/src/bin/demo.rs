@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use anyhow::Result;
 use sync_tests::ink::Ink;
-use sync_tests::judge::judge;
+use sync_tests::judge::{at_rest, judge};
+use sync_tests::{pos, preferences};
 use sync_tests::report::report;
 use sync_tests::rig::{Lines, Rig, stage};
 use sync_tests::run;
@@ -34,13 +35,17 @@ async fn main() -> ExitCode {
 
 async fn run() -> Result<bool> {
     let start = Instant::now();
-    println!("Data Sync: a pushed change arrives at its targets, governed\n");
-    let rig = Rig::start("demo", &Lines).await?;
+    println!("Data Sync: changes, pushed and read, arrive at their targets, governed\n");
+    let rig = Rig::start("demo", &Ink::Life, &Lines).await?;
     let day = workload(Size::default(), &Ink::Life)?;
     let (pushed, oracle) = run::day(&rig, &day, &Lines).await?;
+    pos::day(&rig, &Ink::Life, &Lines).await?;
+    preferences::day(&rig, &Ink::Life, &Lines).await?;
     let mut wrong = pushed.differences.clone();
     let judged = stage(&Lines, "compare with what must have arrived", async {
-        let judged = judge(&rig, &oracle).await?;
+        let mut judged = judge(&rig, &oracle).await?;
+        judged.extend(at_rest(&rig, &rig.pos).await?);
+        judged.extend(preferences::differences(&rig).await?);
         let note = if judged.is_empty() {
             "exactly right".to_owned()
         } else {

@@ -16,6 +16,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use sync_tests::aws::Aws;
+use sync_tests::ink::Ink;
 use sync_tests::place;
 use sync_tests::rig::{Lines, Rig};
 use sync_tests::source::Source;
@@ -125,7 +126,7 @@ async fn down() -> Result<()> {
 async fn serve() -> Result<()> {
     let (mut stop, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let serving = async {
-        let rig = Rig::start("stack", &Lines).await?;
+        let rig = Rig::start("stack", &Ink::Life, &Lines).await?;
         let state = json!({
             "pid": std::process::id(),
             "emulator": rig.aws().endpoint(),

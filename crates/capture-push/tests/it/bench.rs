@@ -25,11 +25,13 @@ pub(crate) fn secret_of(source: &str) -> &'static str {
     match source {
         "shop" => "whsec_c2hvcCBzaG9wIHNob3Agc2hvcCBzaG9wIHNob3A=",
         "backoffice" => "whsec_b2ZmaWNlIG9mZmljZSBvZmZpY2Ugb2ZmaWNlIG8=",
+        "erp" => "whsec_ZXJwIGVycCBlcnAgZXJwIGVycCBlcnAgZXJwIGVycCA=",
+        "warehouse" => "whsec_d2FyZWhvdXNlIHdhcmVob3VzZSB3YXJlaG91c2Ugdw==",
         _ => SECRET,
     }
 }
 
-const FILES: [(&str, &str); 8] = [
+const FILES: [(&str, &str); 12] = [
     (
         "models/customer.yaml",
         "model: customer\nkey: [customer_id]\nsubject: customer_id\nbefore: true\nattributes:\n  customer_id: { class: identifier, type: integer }\n  \
@@ -57,6 +59,23 @@ const FILES: [(&str, &str); 8] = [
     (
         "sources/events.yaml",
         "source: events\npush: { principal: \"arn:aws:iam::123456789012:user/events\", models: [event], version: integer }\n",
+    ),
+    (
+        "models/person.yaml",
+        "model: person\nkey: [id]\nbefore: true\nattributes:\n  id: { class: identifier, type: integer }\n  email: { class: personal, type: string }\n  \
+         balance: { class: internal, type: string }\n  biography: { class: personal, type: string }\n",
+    ),
+    (
+        "models/product.yaml",
+        "model: product\nkey: [sku]\nattributes:\n  sku: { class: public, type: string }\n  name: { class: public, type: string }\n  weight: { class: public, type: decimal }\n",
+    ),
+    (
+        "sources/erp.yaml",
+        "source: erp\npush:\n  secret: s/erp\n  format: debezium\n  tables: { public.people: person, public.debezium_signal: null }\n  epoch: 2\n",
+    ),
+    (
+        "sources/warehouse.yaml",
+        "source: warehouse\npush: { secret: s/warehouse, format: debezium, tables: { inventory.products: product } }\n",
     ),
 ];
 
@@ -99,7 +118,16 @@ impl Answered {
 
     /// The rejected indices with their codes.
     pub(crate) fn rejected(&self) -> Vec<(u64, String)> {
-        let list = self.json["rejected"].as_array();
+        self.coded("rejected")
+    }
+
+    /// The indices that were passed over, with what they were.
+    pub(crate) fn passed_over(&self) -> Vec<(u64, String)> {
+        self.coded("passed_over")
+    }
+
+    fn coded(&self, list: &str) -> Vec<(u64, String)> {
+        let list = self.json[list].as_array();
         let pair =
             |item: &Value| (item["index"].as_u64().unwrap(), item["code"].as_str().unwrap().to_owned());
         list.into_iter().flatten().map(pair).collect()
@@ -114,7 +142,7 @@ impl Bench {
         let (queue, receipts, keys) =
             (MemoryQueue::new("changes"), MemoryReceipts::new(), MemoryKeyService::new());
         let secrets = MemorySecrets::new();
-        for source in ["crm", "shop", "backoffice"] {
+        for source in ["crm", "shop", "backoffice", "erp", "warehouse"] {
             secrets.set(&format!("s/{source}"), secret_of(source));
         }
         let clock = Arc::new(AtomicI64::new(NOW));

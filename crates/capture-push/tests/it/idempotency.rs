@@ -1,7 +1,6 @@
 //! The same request again: what is in the queue once stays once, and every retry hears the same of it.
 
 use serde_json::Value;
-use sync_domain::id::{Hop, dedup_id};
 use sync_domain::ports::Kind;
 use sync_testkit::Fault;
 
@@ -32,19 +31,42 @@ fn settings(id: &str, body: &str, at: i64) -> Push {
 fn a_change_with_a_version_has_one_deduplication_id_however_it_is_sent() {
     let bench = Bench::new();
     let first = bench.send(&Push::signed("shop", price("a", 7, "1.10")));
-    // In another request, in another spelling, with the version as text, without the queue remembering.
+    // In another request, with the version as text and a trace context, without the queue remembering.
     bench.later(400);
-    let again = price("a", 7, "1.10")
-        .replace("\"version\":7", "\"version\":\"007\"")
-        .replace("\"sku\":\"a\"", "\"sku\":\"\\u0061\"");
-    let second = bench.send(&Push::signed_with("shop", again, secret_of("shop"), "msg_2", bench.now()));
+    let again = price("a", 7, "1.10").replace("\"version\":7", "\"version\":\"007\"");
+    let second = Push::signed_with("shop", again, secret_of("shop"), "msg_2", bench.now());
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let second = bench.send(&second.with("traceparent", trace));
     assert_eq!((first.status, second.status), (202, 202));
     assert_eq!(first.ids(), second.ids());
     let entries = bench.queue.entries();
     assert_eq!(entries.len(), 2, "the queue has forgotten the first, the targets' ledger will not");
     assert_eq!(entries[0].dedup, entries[1].dedup);
-    assert_eq!(entries[0].dedup, dedup_id(&first.ids()[0], Hop::First));
-    assert_eq!(entries[0].group, entries[1].group);
+    assert_ne!(entries[0].body, entries[1].body, "the trace context differs");
+}
+
+#[test]
+fn a_record_is_one_however_its_key_is_spelled() {
+    let bench = Bench::new();
+    let first = bench.send(&Push::signed("shop", price("a", 7, "1.10")));
+    let spelled = price("a", 7, "1.10").replace("\"sku\":\"a\"", "\"sku\":\"\\u0061\"");
+    assert_eq!(bench.send(&Push::signed("shop", spelled)).ids(), first.ids());
+    assert!(bench.queue.entries().windows(2).all(|pair| pair[0].group == pair[1].group));
+}
+
+#[test]
+fn another_content_under_one_version_reaches_the_queue_and_its_repeat_does_not() {
+    let bench = Bench::new();
+    let occurred = |at: &str| price("a", 7, "1.10").replace("20:19:23Z", at);
+    let contents = [price("a", 7, "1.10"), price("a", 7, "1.20"), occurred("20:19:22Z")];
+    for (round, expected) in [(0, 3), (1, 3)] {
+        for (number, content) in contents.iter().enumerate() {
+            let id = format!("msg_{round}_{number}");
+            let push = Push::signed_with("shop", content.as_str(), secret_of("shop"), &id, bench.now());
+            assert_eq!(bench.send(&push).status, 202);
+        }
+        assert_eq!(bench.queued().len(), expected, "round {round}");
+    }
 }
 
 #[test]
@@ -138,7 +160,7 @@ fn only_what_the_queue_did_not_take_is_sent_again() {
     let first = bench.send(&settings("msg_1", &body, NOW));
     assert_eq!(first.accepted(), [0, 2]);
     assert_eq!(first.rejected(), [(1, "unavailable".to_owned())]);
-    bench.later(900);
+    bench.later(200);
     let second = bench.send(&settings("msg_1", &body, bench.now()));
     assert_eq!((second.status, second.accepted()), (202, vec![0, 1, 2]));
     assert_eq!([&second.ids()[0], &second.ids()[2]], [&first.ids()[0], &first.ids()[1]]);
@@ -146,6 +168,35 @@ fn only_what_the_queue_did_not_take_is_sent_again() {
     bench.later(900);
     bench.send(&settings("msg_1", &body, bench.now()));
     assert_eq!(bench.queued().len(), 3, "the second attempt was settled too");
+}
+
+#[test]
+fn what_the_queue_did_not_take_does_not_become_the_newest_value_in_a_late_retry() {
+    let bench = Bench::new();
+    bench.queue.fault(Fault::Entries(vec![(1, Kind::Unavailable)]));
+    let body = list(&[setting("a", "1"), setting("b", "1")]);
+    let first = bench.send(&settings("msg_1", &body, NOW));
+    assert_eq!((first.accepted(), first.rejected()), (vec![0], vec![(1, "unavailable".to_owned())]));
+    bench.send(&settings("msg_2", &setting("b", "2"), NOW));
+    for wait in [241, 86_400] {
+        bench.later(wait);
+        let late = bench.send(&settings("msg_1", &body, bench.now()));
+        assert_eq!((late.status, late.ids()), (202, first.ids()), "what stands in the queue stays accepted");
+        assert_eq!(late.rejected(), [(1, "retry_too_late".to_owned())]);
+    }
+    let last: Value = serde_json::from_str(bench.queued().last().unwrap()).unwrap();
+    assert_eq!((bench.queued().len(), &last["after"]["value"]), (2, &Value::from(2)));
+}
+
+#[test]
+fn a_late_retry_of_what_the_queue_took_nothing_of_is_refused_for_good() {
+    let bench = Bench::new();
+    bench.queue.fault(Fault::Call(Kind::Unavailable));
+    assert_eq!(bench.send(&settings("msg_1", &setting("a", "1"), NOW)).status, 503);
+    bench.later(241);
+    let late = bench.send(&settings("msg_1", &setting("a", "1"), bench.now()));
+    assert_eq!((late.status, late.rejected()), (422, vec![(0, "retry_too_late".to_owned())]));
+    assert_eq!(bench.send(&settings("msg_2", &setting("a", "1"), bench.now())).status, 202);
 }
 
 #[test]

@@ -10,6 +10,7 @@
 
 mod bench;
 mod content;
+mod debezium;
 mod events;
 mod idempotency;
 mod logs;

@@ -1,6 +1,9 @@
 //! Failures of the queue and of what else stands behind the endpoint.
 
+use sync_domain::change::Change;
 use sync_domain::ports::Kind;
+use sync_domain::scan::Limits;
+use sync_domain::version::Version;
 use sync_testkit::Fault;
 
 use crate::bench::{Bench, NOW, OTHER_SECRET, secret_of};
@@ -39,7 +42,7 @@ fn nothing_behind_a_failed_change_of_the_same_record_is_accepted() {
 #[test]
 fn all_changes_go_in_one_call_in_the_order_of_the_request() {
     let bench = Bench::new();
-    let changes: Vec<_> = (0..1_000).map(|version| price(&format!("s{}", version % 7), version)).collect();
+    let changes: Vec<_> = (0..1_000).map(|version| price(&format!("s{}", version % 10), version)).collect();
     let answer = bench.send(&list(&changes));
     assert_eq!((answer.status, answer.accepted().len()), (202, 1_000));
     assert_eq!(bench.queue.faults.calls(), 1);
@@ -52,6 +55,19 @@ fn all_changes_go_in_one_call_in_the_order_of_the_request() {
         })
         .collect();
     assert!(versions.is_sorted());
+}
+
+#[test]
+fn a_hundred_changes_of_one_record_pass_and_no_more() {
+    let bench = Bench::new();
+    let mut changes: Vec<_> = (1..=102).map(|version| price("a", version)).collect();
+    changes.insert(50, price("b", 1));
+    let answer = bench.send(&list(&changes));
+    assert_eq!((answer.status, answer.accepted()), (202, (0..101).collect()));
+    let refused = |index| (index, "too_many_for_one_record".to_owned());
+    assert_eq!(answer.rejected(), [refused(101), refused(102)]);
+    let last = Change::read(bench.queued().last().unwrap(), &Limits::default()).unwrap().version;
+    assert_eq!(last, Version::from_decimal(0, "100").ok(), "the later ones, not the earlier, stay behind");
 }
 
 #[test]

@@ -72,6 +72,17 @@ async fn the_last_receive_parks() {
 }
 
 #[tokio::test]
+async fn a_secret_that_has_not_changed_sends_nothing_again() {
+    for status in [301, 401, 403, 404, 410] {
+        let world = World::plain().await;
+        world.endpoint.then(&[status]);
+        assert!(!world.one(&update(1)).await);
+        assert_eq!((world.arrived(), world.secrets.faults.calls()), (1, 2), "{status}: it was read anew");
+        assert_eq!(world.reported().len(), 1, "{status}");
+    }
+}
+
+#[tokio::test]
 async fn a_changed_secret_is_read_anew_before_anybody_is_told() {
     let world = World::plain().await;
     assert!(world.one(&update(1)).await);
@@ -91,7 +102,7 @@ async fn a_misconfigured_target_is_reported_once_and_loses_nothing() {
         world.endpoint.always(status);
         let events = [&update(1), &Sample { email: "b", ..update(2) }];
         assert_eq!(world.work(batch(events)).await.len(), 2, "{status}");
-        assert_eq!(world.arrived(), 2, "once, and once more with the secret read anew");
+        assert_eq!(world.arrived(), 1, "the other waits, and the same secret is not tried again");
         assert_eq!(world.inbox.delays()[0].1, Duration::from_secs(300));
         assert_eq!(world.inbox.delays()[0].0.len(), 2);
         assert_eq!(world.work(batch(events)).await.len(), 2);

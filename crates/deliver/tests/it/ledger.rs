@@ -2,7 +2,8 @@
 
 use std::sync::{Arc, Mutex};
 
-use sync_domain::ports::Kind;
+use async_trait::async_trait;
+use sync_domain::ports::{Kind, Ledger, LedgerRow, Result};
 use sync_testkit::Fault;
 
 use crate::world::{PLAIN, Sample, World, batch, delete, update};
@@ -151,6 +152,48 @@ async fn nothing_goes_out_while_the_ledger_or_its_key_cannot_be_read() {
     assert_eq!((world.arrived(), world.inbox.delays().len()), (0, 2));
     assert!(world.one(&update(1)).await);
     assert_eq!(world.arrived(), 1);
+}
+
+/// A ledger whose adapter has a bug, in one call or the other.
+enum Panics {
+    Reading,
+    Marking,
+}
+
+#[async_trait]
+impl Ledger for Panics {
+    async fn read(&self, keys: &[String]) -> Vec<Result<Option<LedgerRow>>> {
+        assert!(matches!(self, Self::Marking), "a bug of the adapter");
+        keys.iter().map(|_| Ok(None)).collect()
+    }
+
+    async fn mark(&self, _: &str, _: &LedgerRow) -> Result<bool> {
+        panic!("a bug of the adapter")
+    }
+}
+
+#[tokio::test]
+async fn a_ledger_that_panics_fails_the_records_and_not_the_invocation() {
+    let mut world = World::plain().await;
+    world.deps.ledger = Arc::new(Panics::Reading);
+    let failed = world.work(batch([&update(1), &Sample { record: 2, ..update(1) }])).await;
+    assert_eq!((failed.len(), world.arrived()), (2, 0));
+    assert_eq!(world.inbox.delays().len(), 2, "each is set back, so that nobody asks again at once");
+}
+
+#[tokio::test]
+async fn a_record_that_panics_every_time_gets_a_ticket_in_the_end() {
+    let mut world = World::plain().await;
+    world.deps.ledger = Arc::new(Panics::Marking);
+    assert!(!world.one(&Sample { received: 999, ..update(1) }).await);
+    assert_eq!(world.inbox.delays().len(), 1);
+    assert!(world.one(&Sample { received: 1_000, ..update(1) }).await);
+    let failure = world.bus.reported().remove(0);
+    assert_eq!(
+        (failure.reason.code.as_str(), failure.reason.place.as_str()),
+        ("retries_exhausted", "panicked")
+    );
+    assert_eq!(world.dead_letters.entries().len(), 1);
 }
 
 #[tokio::test]

@@ -82,6 +82,26 @@ async fn a_record_that_needs_no_look_up_passes_untouched() {
 }
 
 #[tokio::test]
+async fn a_message_that_comes_again_is_published_once_and_another_of_the_same_event_again() {
+    let (_service, stand) = knowing().await;
+    let passed = |id: &str, tier: &str| {
+        let event = customer("r1", 7, &json!({"customer_id": 1, "tier": tier}));
+        Record::new(id, &event).group("r1").attribute("enrich", "no")
+    };
+    // One version with two contents; the first comes again after a crash, then redriven.
+    for (id, tier) in [("m1", "basic"), ("m2", "silver"), ("m1", "basic"), ("m3", "basic")] {
+        assert!(stand.work([passed(id, tier)]).await.is_empty());
+        assert!(stand.work([wanted(&format!("{id}-gold"), "r2", &gold(42))]).await.is_empty());
+    }
+    let tiers = |rid: &str| {
+        let of_record = stand.published().into_iter().filter(|(record, _)| record == rid);
+        of_record.map(|(_, data)| data["after"]["tier"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(tiers("r1"), ["basic", "silver", "basic"]);
+    assert_eq!(tiers("r2"), ["gold", "gold", "gold"]);
+}
+
+#[tokio::test]
 async fn a_deleted_record_passes_untouched_whatever_it_is_marked() {
     let (service, stand) = knowing().await;
     assert!(stand.work([wanted("m1", "r1", &Value::Null)]).await.is_empty());

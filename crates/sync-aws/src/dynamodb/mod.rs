@@ -1,5 +1,6 @@
 //! DynamoDB: one adapter per table. Every table's partition key is the string `pk`.
 
+mod checkpoints;
 mod item;
 mod keys;
 mod ledger;
@@ -7,6 +8,7 @@ mod lookup;
 mod receipts;
 mod tickets;
 
+pub use checkpoints::DynamoCheckpoints;
 pub use keys::DynamoKeyTable;
 pub use ledger::DynamoLedger;
 pub use lookup::DynamoLookup;

@@ -31,20 +31,27 @@ Outputs:
 ";
 
 fn config() -> SyncConfig {
+    config_with(TARGET)
+}
+
+fn config_with(target: &str) -> SyncConfig {
     let files = [
         ConfigFile::new(
             "sources/crm.yaml",
             "source: crm\npush: { secret: datasync/source/crm, models: [customer] }\n",
         ),
-        ConfigFile::new("targets/loyalty-eu.yaml", TARGET),
+        ConfigFile::new("targets/loyalty-eu.yaml", target),
     ];
     SyncConfig::parse(&files).unwrap()
 }
 
 fn found(template: &str) -> (Vec<String>, Vec<String>) {
     let found = check(&ConfigFile::new("template.yaml", template), &config());
-    let print = |findings: Vec<Finding>| findings.iter().map(Finding::to_string).collect();
-    (print(found.errors), print(found.warnings))
+    (print(&found.errors), print(&found.warnings))
+}
+
+fn print(findings: &[Finding]) -> Vec<String> {
+    findings.iter().map(Finding::to_string).collect()
 }
 
 #[track_caller]
@@ -139,6 +146,66 @@ fn secrets_are_those_of_the_files() {
 }
 
 #[test]
+fn a_target_without_authentication_may_read_no_secret() {
+    let open = TARGET.replace("{ standard_webhooks: datasync/target/loyalty }", "none");
+    let with = |secret: &str| {
+        let template = TEMPLATE.replace("      Secret: datasync/target/loyalty\n", secret);
+        print(&check(&ConfigFile::new("template.yaml", template), &config_with(&open)).errors)
+    };
+    assert_eq!(with("      Secret: none\n"), Vec::<String>::new());
+    assert_eq!(
+        with("      Secret: datasync/target/loyalty\n"),
+        [
+            "template.yaml:8:15: Mappings.Targets.LoyaltyEu.Secret: the target's file has no authentication: none; write that here"
+        ]
+    );
+    assert_eq!(
+        with(""),
+        ["template.yaml:7:13: Mappings.Targets.LoyaltyEu: add Secret: none; the function may read no other"]
+    );
+}
+
+#[test]
+fn a_target_whose_resources_the_stack_has_already_needs_another_name() {
+    let collides = |name: &str, template: &str| {
+        let errors = found(&template.replace("LoyaltyEu", name)).0;
+        assert!(errors.len() < 2, "{errors:?}");
+        errors.into_iter().next().unwrap_or_default()
+    };
+    // A resource that stands by itself.
+    let alone = TEMPLATE.replace("  Queue: {", "  TicketQueue: {");
+    assert_eq!(
+        collides("Ticket", &alone),
+        "template.yaml:6:5: Mappings.Targets.Ticket: would make TicketQueue, which the template makes already; give the entry another name, here and in the lists"
+    );
+    assert_eq!(collides("Tickets", &alone), "");
+    // One that another loop makes.
+    let looped = TEMPLATE.replace(
+        "  Fn::ForEach::Sources:",
+        "  Fn::ForEach::Queues: [Stage, [Changes, Events], { \"${Stage}Queue\": { Type: X } }]\n  Fn::ForEach::Sources:",
+    );
+    assert!(collides("Changes", &looped).contains("Targets.Changes: would make ChangesQueue, which"));
+    // An output.
+    let put_out = TEMPLATE.replace("Outputs:\n", "Outputs:\n  Ticket: { Value: x }\n");
+    assert!(collides("Ticket", &put_out).contains("Targets.Ticket: would make Ticket, which"));
+}
+
+#[test]
+fn two_targets_do_not_make_one_resource() {
+    let two = TEMPLATE
+        .replace("Resources:\n", "    LoyaltyEuDead: { Name: x, Models: [], Operations: [], Changed: [], MaxConcurrency: 2 }\nResources:\n")
+        .replace("[LoyaltyEu]", "[LoyaltyEu, LoyaltyEuDead]")
+        .replace("\"${Target}Queue\": {", "\"${Target}DeadQueue\": {}\n      \"${Target}Queue\": {");
+    let (errors, _) = found(&two);
+    assert!(
+        errors.iter().any(|error| error.starts_with(
+            "template.yaml:13:5: Mappings.Targets.LoyaltyEuDead: would make LoyaltyEuDeadQueue, which"
+        )),
+        "{errors:#?}"
+    );
+}
+
+#[test]
 fn every_target_has_one_entry_and_every_entry_a_target() {
     refuses(
         "Name: loyalty-eu",
@@ -200,4 +267,72 @@ fn what_is_no_template_is_said_with_its_place() {
         &["template.yaml:11:7: cannot be read as a template: missing field `Models`"],
     );
     assert_eq!(found("[").0.len(), 1);
+}
+
+const STREAMS: &str = "\
+Parameters:
+  OrdersDbStreamArn: { Type: String }
+Mappings:
+  Streams:
+    OrdersDb: { Name: orders-db, Table: orders, ParallelizationFactor: 2 }
+Conditions:
+  Fn::ForEach::Read: [Stream, [OrdersDb], { \"Reads${Stream}\": !Not [x] }]
+Resources:
+  Fn::ForEach::Streams: [Stream, [OrdersDb], { \"CaptureStream${Stream}\": { Type: X } }]
+";
+
+#[test]
+fn every_table_that_is_read_has_its_entry_its_parameter_and_its_place_in_the_loops() {
+    let config = SyncConfig::parse(&[ConfigFile::new(
+        "sources/orders-db.yaml",
+        "source: orders-db\ndynamodb: { table: orders, model: order }\n",
+    )])
+    .unwrap();
+    let errors = |template: &str| print(&check(&ConfigFile::new("template.yaml", template), &config).errors);
+    assert_eq!(errors(STREAMS), Vec::<String>::new());
+    for (from, to, expected) in [
+        (
+            "Name: orders-db",
+            "Name: orders",
+            "template.yaml:5:23: Mappings.Streams.OrdersDb.Name: no source with `dynamodb` has this name",
+        ),
+        (
+            "Table: orders",
+            "Table: order",
+            "template.yaml:5:41: Mappings.Streams.OrdersDb.Table: the source's file names orders; write that here",
+        ),
+        (
+            "ParallelizationFactor: 2",
+            "ParallelizationFactor: 11",
+            "template.yaml:5:72: Mappings.Streams.OrdersDb.ParallelizationFactor: must be 1 to 10",
+        ),
+        (
+            "  OrdersDbStreamArn:",
+            "  OrdersStreamArn:",
+            "template.yaml:5:5: Mappings.Streams.OrdersDb: has no parameter OrdersDbStreamArn; add one",
+        ),
+        (
+            "Read: [Stream, [OrdersDb]",
+            "Read: [Stream, []",
+            "template.yaml:7:31: Conditions.Fn::ForEach::Read: OrdersDb of Mappings.Streams is missing",
+        ),
+        (
+            "Streams: [Stream, [OrdersDb]",
+            "Streams: [Stream, [OrdersDb, Other]",
+            "template.yaml:9:34: Resources.Fn::ForEach::Streams: Other has no entry in Mappings.Streams",
+        ),
+        (
+            "Fn::ForEach::Streams: [Stream,",
+            "Fn::ForEach::Streams: [S,",
+            "template.yaml:1:1: Resources: has no Fn::ForEach over Stream",
+        ),
+        (
+            "    OrdersDb: { Name: orders-db, Table: orders, ParallelizationFactor: 2 }\n",
+            "    Other: { Name: other, Table: other, ParallelizationFactor: 2 }\n",
+            "template.yaml:5:5: Mappings.Streams: source orders-db has no entry; add `OrdersDb: { Name: orders-db, Table: orders, ParallelizationFactor: 2 }`",
+        ),
+    ] {
+        let errors = errors(&STREAMS.replacen(from, to, 1));
+        assert!(errors.iter().any(|error| error.starts_with(expected)), "{expected}\n{errors:#?}");
+    }
 }

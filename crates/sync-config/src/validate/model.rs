@@ -11,7 +11,7 @@ use sync_domain::predicate::Predicate;
 use url::Url;
 
 use super::Check;
-use super::network::{check_duration, check_header, check_secret, check_timeout, check_url};
+use super::network::{LONGEST_LOOKUP, check_duration, check_header, check_secret, check_timeout, check_url};
 use crate::SyncConfig;
 use crate::path::{self, Part};
 
@@ -203,14 +203,11 @@ fn check_compute(name: &str, attribute: &Attribute, compute: &Compute, model: &M
             "is computed, so it cannot be in an array; give it a path without []",
         );
     }
-    let inputs = inputs(compute);
-    let mut highest = Class::Public;
-    for input in inputs {
+    for input in inputs(compute) {
         let Some(read) = model.attributes.get(input) else {
             check.error(&at, format!("reads {input}, which is not listed; add it to attributes"));
             continue;
         };
-        highest = highest.max(read.class);
         if read.compute.is_some() {
             check.error(&at, format!("reads {input}, which is computed itself; read what that is made of"));
         } else if is_enriched(model, input) {
@@ -224,6 +221,7 @@ fn check_compute(name: &str, attribute: &Attribute, compute: &Compute, model: &M
             check.error(&at, format!("reads {input} of type json; read scalars"));
         }
     }
+    let highest = highest_class(compute, model);
     if attribute.class < highest {
         check.error(
             &["attributes", name, "class"],
@@ -244,7 +242,20 @@ fn check_compute(name: &str, attribute: &Attribute, compute: &Compute, model: &M
     }
 }
 
-/// The attributes that go into the value, and those that decide whether there is one.
+/// The highest class of what a computed attribute tells of: of what goes into its value, and of what decides whether
+/// there is one. A constant that stands there only where a person is ill says as much as the illness does.
+fn highest_class(compute: &Compute, model: &Model) -> Class {
+    let mut read = inputs(compute);
+    if let Some(when) = &compute.when {
+        when.attributes(&mut |path| {
+            read.insert(path);
+        });
+    }
+    let classes = read.into_iter().filter_map(|path| model.attributes.get(path)).map(|read| read.class);
+    classes.max().unwrap_or(Class::Public)
+}
+
+/// The attributes that go into the value.
 fn inputs(compute: &Compute) -> BTreeSet<&str> {
     let concat = compute.concat.iter().flatten().filter_map(|part| match part {
         ConcatPart::Attribute(name) => Some(name.as_str()),
@@ -360,7 +371,7 @@ fn check_http(http: &HttpLookup, model: &Model, check: &mut Check<'_>) {
         check_secret(&api_key.secret, &["enrich", "http", "api_key", "secret"], check);
     }
     if let Some(timeout) = check_duration(http.timeout.as_deref(), &["enrich", "http", "timeout"], check) {
-        check_timeout(timeout, &["enrich", "http", "timeout"], check);
+        check_timeout(timeout, LONGEST_LOOKUP, &["enrich", "http", "timeout"], check);
     }
     check_duration(http.cache.as_deref(), &["enrich", "http", "cache"], check);
     for (index, network) in http.allow_networks.iter().enumerate() {

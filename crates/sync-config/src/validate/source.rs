@@ -2,25 +2,36 @@
 
 use std::collections::BTreeSet;
 
-use sync_domain::config::{Push, Source};
+use sync_domain::config::{Push, PushFormat, Source, VersionKind};
+use sync_domain::id::ModelId;
 
-use super::Check;
 use super::network::check_secret;
+use super::{Check, dynamodb};
 use crate::SyncConfig;
 
-pub(super) fn check(source: &Source, config: &SyncConfig, check: &mut Check<'_>) {
-    let Some(push) = &source.push else {
-        check.error(&["source"], "no way in; add push: { … }");
-        return;
-    };
-    check_identity(push, check);
-    if push.models.is_empty() {
-        check.error(&["push", "models"], "the source may write nothing; list its models");
+pub(super) fn check<'a>(source: &'a Source, config: &SyncConfig, check: &mut Check<'_>) {
+    let ways = [source.push.is_some(), source.postgres.is_some(), source.dynamodb.is_some()];
+    match ways.into_iter().filter(|way| *way).count() {
+        0 => check.error(&["source"], "no way in; add push, postgres or dynamodb"),
+        1 => {}
+        _ => check.error(&["source"], "more than one way in, which have no common order; keep one"),
     }
+    if let Some(dynamodb) = &source.dynamodb {
+        dynamodb::check(source, dynamodb, config, check);
+    }
+    let Some(push) = &source.push else { return };
+    check_identity(push, check);
+    match push.format {
+        PushFormat::Changes => check_changes(push, check),
+        PushFormat::Debezium => check_debezium(push, check),
+    }
+    let listed = push.models.iter().enumerate().map(|(index, model)| ("models", index.to_string(), model));
+    let table = |(table, model): (&String, &'a Option<ModelId>)| {
+        model.as_ref().map(|model| ("tables", table.clone(), model))
+    };
     let mut seen = BTreeSet::new();
-    for (index, model) in push.models.iter().enumerate() {
-        let index = index.to_string();
-        let path = ["push", "models", index.as_str()];
+    for (list, place, model) in listed.chain(push.tables.iter().filter_map(table)) {
+        let path = ["push", list, place.as_str()];
         if !seen.insert(model) {
             check.error(&path, format!("{model} is listed twice; keep one"));
         } else if config.model(model).is_none() {
@@ -34,6 +45,44 @@ pub(super) fn check(source: &Source, config: &SyncConfig, check: &mut Check<'_>)
             check.error(
                 &path,
                 format!("source {first} writes {model} already; a model has exactly one source"),
+            );
+        }
+    }
+}
+
+fn check_changes(push: &Push, check: &mut Check<'_>) {
+    if push.models.is_empty() {
+        check.error(&["push", "models"], "the source may write nothing; list its models");
+    }
+    if !push.tables.is_empty() {
+        check.error(&["push", "tables"], "tables belong to format: debezium; list models instead");
+    }
+}
+
+fn check_debezium(push: &Push, check: &mut Check<'_>) {
+    if !push.models.is_empty() {
+        check.error(
+            &["push", "models"],
+            "with format: debezium the models are those of the tables; leave models out",
+        );
+    }
+    if push.version != VersionKind::Queue {
+        check.error(
+            &["push", "version"],
+            "with format: debezium the version is the place in the log; leave version out",
+        );
+    }
+    if push.tables.values().flatten().next().is_none() {
+        check.error(&["push", "tables"], "the source may write nothing; give a table its model");
+    }
+    for table in push.tables.keys() {
+        let named = table
+            .split_once('.')
+            .is_some_and(|(first, second)| !first.is_empty() && !second.is_empty() && !second.contains('.'));
+        if !named {
+            check.error(
+                &["push", "tables", table],
+                "not the name of a table as Debezium's events have it; write schema.table, for MySQL database.table",
             );
         }
     }

@@ -9,7 +9,7 @@ use sync_domain::delivery::{CompiledTarget, Error};
 
 use super::Check;
 use super::model::{is_enriched, output};
-use super::network::{check_header, check_secret, check_timeout, check_url, is_loopback};
+use super::network::{LONGEST_DELIVERY, check_header, check_secret, check_timeout, check_url, is_loopback};
 use crate::{SyncConfig, path};
 
 pub(super) fn check(target: &Target, config: &SyncConfig, check: &mut Check<'_>) {
@@ -144,7 +144,7 @@ fn check_endpoint(endpoint: &Endpoint, models: &[&Model], check: &mut Check<'_>)
             check_secret(secret, &["endpoint", "auth", "api_key", "secret"], check);
         }
     }
-    check_timeout(endpoint.timeout, &["endpoint", "timeout"], check);
+    check_timeout(endpoint.timeout, LONGEST_DELIVERY, &["endpoint", "timeout"], check);
     for status in endpoint.statuses.keys().filter(|status| !(200..=599).contains(*status)) {
         check.error(
             &["endpoint", "statuses", &status.to_string()],

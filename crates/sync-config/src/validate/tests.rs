@@ -149,7 +149,68 @@ fn a_source_says_who_it_is() {
     accepts(SOURCE, "  secret: datasync/source/crm", "  principal: arn:aws:iam::111122223333:role/teams/crm");
     let mut all = files(MODEL, SOURCE, TARGET);
     all.push(ConfigFile::new("sources/db.yaml", "source: db\n"));
-    assert_eq!(print(&validate(&all).errors), ["sources/db.yaml:1:1: source: no way in; add push: { … }"]);
+    assert_eq!(
+        print(&validate(&all).errors),
+        ["sources/db.yaml:1:1: source: no way in; add push, postgres or dynamodb"]
+    );
+}
+
+/// [`SOURCE`] with Debezium behind it.
+const DEBEZIUM: &str = "\
+source: crm
+push:
+  secret: datasync/source/crm
+  format: debezium
+  tables:
+    public.customers: customer
+    public.debezium_signal: null
+";
+
+#[test]
+fn a_source_of_debezium_gives_tables_their_models_and_nothing_else() {
+    assert_eq!(print(&validate(&files(MODEL, DEBEZIUM, TARGET)).errors), [String::new(); 0]);
+    for (from, to, expected) in [
+        ("  format: debezium\n", "", "sources/crm.yaml:4:3: push.tables: tables belong to format: debezium"),
+        (
+            "  tables:",
+            "  models: [customer]\n  tables:",
+            "sources/crm.yaml:5:3: push.models: with format: debezium",
+        ),
+        (
+            "  tables:",
+            "  version: time\n  tables:",
+            "sources/crm.yaml:5:3: push.version: with format: debezium",
+        ),
+        (
+            "public.customers: customer",
+            "customers: customer",
+            "sources/crm.yaml:6:5: push.tables.customers: not the",
+        ),
+        (
+            "public.customers: customer",
+            "crm.public.customers: customer",
+            "sources/crm.yaml:6:5: push.tables.crm",
+        ),
+        (
+            "public.customers: customer",
+            "public.customers: price",
+            "sources/crm.yaml:6:5: push.tables.public.customers",
+        ),
+        (
+            "public.debezium_signal: null",
+            "public.people: customer",
+            "sources/crm.yaml:7:5: push.tables.public.people: customer is listed twice",
+        ),
+    ] {
+        let text = DEBEZIUM.replace(from, to);
+        assert_ne!(text, DEBEZIUM, "{from}");
+        let errors = print(&validate(&files(MODEL, &text, TARGET)).errors);
+        assert!(errors.iter().any(|error| error.starts_with(expected)), "{expected}: {errors:?}");
+    }
+    let nothing = DEBEZIUM.replace("public.customers: customer", "public.customers: null");
+    let errors = print(&validate(&files(MODEL, &nothing, TARGET)).errors);
+    let expected = "sources/crm.yaml:5:3: push.tables: the source may write nothing; give a table its model";
+    assert!(errors.iter().any(|error| error == expected), "{errors:?}");
 }
 
 #[test]
@@ -318,6 +379,26 @@ fn a_computed_attribute_is_made_of_listed_single_ones() {
         "  labels[].x:\n",
         "models/customer.yaml:13:3: attributes.labels[].x: is computed, so it cannot be in an array",
     );
+}
+
+#[test]
+fn a_computed_attribute_is_guarded_as_what_decides_whether_it_is_there() {
+    let constant = "    class: internal\n    protect: redact\n    compute: { constant: x, when: { any: [{ tier: { is: a } }, { not: { email: { exists: true } } }] } }";
+    let label = "    class: personal\n    protect: redact\n    compute: { concat: [{ attribute: name }, { text: x }] }";
+    refuses(
+        MODEL,
+        label,
+        constant,
+        "models/customer.yaml:14:5: attributes.label.class: is lower than what it reads; make it personal",
+    );
+    refuses(
+        MODEL,
+        label,
+        &constant.replace("internal\n    protect: redact", "personal"),
+        "models/customer.yaml:13:3: attributes.label: is made of personal attributes; say how to protect it",
+    );
+    accepts(MODEL, label, &constant.replace("internal", "personal"));
+    accepts(MODEL, label, &constant.replace(", { not: { email: { exists: true } } }", ""));
 }
 
 #[test]
@@ -513,6 +594,13 @@ fn the_rest_of_a_lookup_is_checked_too() {
     let with = |line: &str| format!("    {line}\n{set}");
     refuses(MODEL, set, &with("timeout: soon"), &format!("{at}5: enrich.http.timeout: a duration is"));
     refuses(MODEL, set, &with("timeout: 1h"), &format!("{at}5: enrich.http.timeout: must be above 0s"));
+    refuses(
+        MODEL,
+        set,
+        &with("timeout: 21s"),
+        &format!("{at}5: enrich.http.timeout: must be above 0s and at most 20s"),
+    );
+    accepts(MODEL, set, &with("timeout: 20s"));
     refuses(MODEL, set, &with("cache: 1 day"), &format!("{at}5: enrich.http.cache: a duration is"));
     refuses(
         MODEL,
@@ -715,8 +803,9 @@ fn the_rest_of_an_endpoint_is_checked_too() {
         TARGET,
         auth,
         &with("timeout: 31s"),
-        "targets/loyalty.yaml:8:3: endpoint.timeout: must be above 0s",
+        "targets/loyalty.yaml:8:3: endpoint.timeout: must be above 0s and at most 30s",
     );
+    accepts(TARGET, auth, &with("timeout: 30s"));
     refuses(
         TARGET,
         auth,

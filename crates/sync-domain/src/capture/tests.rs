@@ -1,6 +1,12 @@
 use super::*;
 use crate::config::Model;
-use crate::ports::KeyBytes;
+use crate::delivery::digest::{self, Content};
+use crate::delivery::ledger::{Arrival, Decision, Effect, accepted, decide};
+use crate::delivery::mapping::Mapping;
+use crate::event::{Envelope, Event, ReceivedEvent};
+use crate::policy::{Captured, PolicyKeys};
+use crate::ports::{KeyBytes, LedgerRow};
+use crate::protect::{LedgerHasher, TokenHasher};
 use crate::scan::Limits;
 
 const MODEL: &str = "
@@ -10,6 +16,7 @@ subject: customer_id
 attributes:
   customer_id: { class: identifier, type: integer }
   email: { class: personal, protect: redact }
+  tier: { class: internal }
 ";
 
 const RECORD: &str = r#"{"customer_id":42,"email":"a@example.com","unlisted":1}"#;
@@ -139,4 +146,98 @@ fn a_run_repeats_itself_only() {
     let [first_pass, run, other_run] = [None, Some("r1"), Some("r2")].map(|run| dedup(run, Same::Id));
     assert!(first_pass != run && run != other_run);
     assert_eq!(run, dedup(Some("r1"), Same::Content));
+}
+
+/// The way of pushes from the door to the ledger of a target, each queue and topic a set of the deduplication ids that it
+/// remembers: what the ledger decides of each that comes through.
+#[derive(Default)]
+struct Way {
+    changes: Vec<Prepared>,
+    topic: Vec<String>,
+    row: Option<LedgerRow>,
+    decisions: Vec<Decision>,
+}
+
+struct NoNonces;
+
+impl crate::protect::Nonces for NoNonces {
+    fn next(&mut self) -> [u8; 12] {
+        panic!("nothing is sealed here")
+    }
+}
+
+impl Way {
+    fn push(&mut self, draft: &Draft<'_>) {
+        let change = made(draft);
+        if self.changes.iter().all(|known| known.entry.dedup != change.entry.dedup) {
+            self.changes.push(change);
+            self.work(self.changes.len() - 1, &format!("m{}", self.changes.len()));
+        }
+    }
+
+    /// One message of the Changes queue, under this `MessageId`, to its end.
+    fn work(&mut self, number: usize, message_id: &str) {
+        let (policy, Prepared { rid, entry, .. }) = (policy(), &self.changes[number]);
+        let change = Change::read(&entry.body, &Limits::default()).unwrap();
+        let mut keys = PolicyKeys::new(&policy, &TokenHasher::new(KeyBytes::new([1; 32])));
+        let captured = Captured::of(change, &policy);
+        let protected = captured.apply(rid, &mut keys, &mut NoNonces).unwrap().protected;
+        let change = captured.change;
+        let envelope = Envelope {
+            rid: rid.clone(),
+            version: change.version.unwrap(),
+            source: source(),
+            model: policy.model().clone(),
+            operation: change.operation,
+            occurred_at: change.occurred_at,
+            origin: change.origin,
+            traceparent: change.traceparent,
+            subject_key_id: change.subject_key_id,
+            run: change.run,
+            only: change.only,
+        };
+        let event = Event::new(&envelope, protected, message_id);
+        if self.topic.contains(&event.dedup_id()) {
+            return;
+        }
+        self.topic.push(event.dedup_id());
+        let received = ReceivedEvent::read(event.body()).unwrap();
+        let (ledger, target, mapping) = (
+            LedgerHasher::new(&KeyBytes::new([3; 32])),
+            "loyalty".parse().unwrap(),
+            Mapping::compile(None).unwrap(),
+        );
+        let content = Content {
+            target: &target,
+            rid,
+            key: received.key,
+            record: received.after.unwrap(),
+            policy_version: "v1",
+            mapping: &mapping,
+        };
+        let digest = digest::digest(&ledger, &content, |_| None).unwrap();
+        let arrival = Arrival { version: received.envelope.version, digest: Some(&digest), force: false };
+        let decision = decide(self.row.as_ref(), &arrival);
+        if !matches!(decision, Decision::Conflict | Decision::Stale) {
+            self.row = Some(accepted(&arrival, received.key, 1, 0));
+        }
+        self.decisions.push(decision);
+    }
+}
+
+#[test]
+fn a_second_content_under_one_version_ends_as_a_conflict_and_a_repeat_nowhere() {
+    let tiered = Some(r#"{"customer_id":42,"tier":"gold"}"#);
+    let (first, second) = (draft(), Draft { after: tiered, ..draft() });
+    let mut way = Way::default();
+    way.push(&first);
+    way.push(&first);
+    assert_eq!(way.decisions, [Decision::Send(Effect::Create)], "the repeat died in the Changes queue");
+    way.push(&second);
+    way.push(&second);
+    assert_eq!(way.decisions[1..], [Decision::Conflict]);
+    way.work(0, "m1");
+    assert_eq!(way.decisions.len(), 2, "a message that comes again after a crash dies at the topic");
+    way.work(0, "m9");
+    assert_eq!(way.decisions[2..], [Decision::Unchanged], "a redriven one is told by the ledger");
 }

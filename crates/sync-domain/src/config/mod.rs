@@ -11,7 +11,8 @@ pub mod target;
 pub use self::duration::{DurationError, Rate, RateError, parse_duration};
 pub use self::model::*;
 pub use self::source::{
-    Cursor, Drift, Dynamodb, Postgres, PullMode, Push, Source, Table, TableReading, VersionKind,
+    Cursor, Drift, Dynamodb, Postgres, PullMode, Push, PushFormat, Source, Table, TableReading, TtlDeletes,
+    VersionKind,
 };
 pub use self::target::{
     AttributeChoice, Auth, Body, Endpoint, Method, RequestMapping, StatusClass, Subscription, Target,

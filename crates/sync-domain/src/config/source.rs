@@ -27,7 +27,7 @@ pub struct Source {
 impl Source {
     /// The models that the source may write, in the order of the file.
     pub fn models(&self) -> Vec<&ModelId> {
-        let push = self.push.iter().flat_map(|push| &push.models);
+        let push = self.push.iter().flat_map(Push::models);
         let postgres = self.postgres.iter().flat_map(|postgres| postgres.tables.values().map(Table::model));
         push.chain(postgres).chain(self.dynamodb.iter().map(|dynamodb| &dynamodb.model)).collect()
     }
@@ -55,14 +55,45 @@ pub struct Push {
     /// The ARN of the IAM role or user that may write as this source on the IAM route.
     #[serde(default)]
     pub principal: Option<String>,
-    /// The models that it may write; a model has exactly one source.
+    /// What its requests hold.
+    #[serde(default)]
+    pub format: PushFormat,
+    /// Format `changes`: the models that it may write; a model has exactly one source.
+    #[serde(default)]
     pub models: Vec<ModelId>,
-    /// What tells its newer changes from its older ones.
+    /// Format `debezium`: from the table as events name it (`schema.table` in PostgreSQL, `database.table` in MySQL) to its
+    /// model; what comes of a table with none is passed over.
+    #[serde(default)]
+    pub tables: BTreeMap<String, Option<ModelId>>,
+    /// Format `changes`: what tells its newer changes from its older ones.
     #[serde(default)]
     pub version: VersionKind,
     /// Stands in front of every version; raised together with a resync when the source starts to count anew.
     #[serde(default)]
     pub epoch: u32,
+}
+
+impl Push {
+    /// The models that the source may write.
+    pub fn models(&self) -> impl Iterator<Item = &ModelId> {
+        self.models.iter().chain(self.tables.values().flatten())
+    }
+
+    /// Whether its changes come without a version, so that the order of their arrival counts.
+    pub fn counts_by_arrival(&self) -> bool {
+        self.format == PushFormat::Changes && self.version == VersionKind::Queue
+    }
+}
+
+/// What the requests of a push source hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PushFormat {
+    /// Changes as this project writes them.
+    #[default]
+    Changes,
+    /// Change events of Debezium; their place in the database's log is the version.
+    Debezium,
 }
 
 /// What a push source counts its changes by.
@@ -226,7 +257,21 @@ pub struct Dynamodb {
     pub table: String,
     /// The model of its items.
     pub model: ModelId,
+    /// What becomes of the deletes that DynamoDB makes itself when an item's time to live is over.
+    #[serde(default)]
+    pub ttl_deletes: TtlDeletes,
     /// Stands in front of every version; raised by a resync.
     #[serde(default)]
     pub epoch: u32,
+}
+
+/// What becomes of the deletes that DynamoDB makes itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TtlDeletes {
+    /// They are deletes like others, but for their origin: `<source>.ttl`.
+    #[default]
+    Capture,
+    /// Targets keep what the table forgets.
+    Ignore,
 }

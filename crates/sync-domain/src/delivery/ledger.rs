@@ -107,6 +107,23 @@ pub fn outrun(arrival: &Arrival<'_>, key: &str, tries: u32, now: i64) -> LedgerR
     LedgerRow { digest: None, deleted: false, expires_at: None, ..accepted(arrival, key, tries, now) }
 }
 
+/// The row after an event of `version` was given up that the target may have all the same, because the answer to some
+/// attempt was lost. None if the row says nothing that could be wrong: there is none, or it is of a later event.
+///
+/// What the target has is not known then: the content before, the content of that event, or after a delete nothing. An
+/// unchanged digest would say of the next event that the target has it, and the target would stay with the one that was
+/// given up. So the row says only that there may be a record: whatever comes next is news, and a delete goes out. The version
+/// stays: raised, it would make stale what was given up, and that is to be moved back.
+pub fn doubted(row: Option<&LedgerRow>, version: Version) -> Option<LedgerRow> {
+    let row = row.filter(|row| row.version <= version && !in_doubt(row))?;
+    Some(LedgerRow { digest: None, deleted: false, expires_at: None, ..row.clone() })
+}
+
+/// Whether the row does not say what the target has.
+pub fn in_doubt(row: &LedgerRow) -> bool {
+    row.digest.is_none() && !row.deleted
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -201,6 +218,63 @@ mod tests {
             !kept.deleted && kept.expires_at.is_none(),
             "a target that refuses a delete still has the record"
         );
+    }
+
+    #[test]
+    fn doubt_takes_back_what_the_row_says_and_keeps_its_version() {
+        for row in [live(5, "m.a"), gone(5)] {
+            let doubted = doubted(Some(&row), version(6)).unwrap();
+            assert_eq!((doubted.version, doubted.digest.as_deref()), (version(5), None));
+            assert!(!doubted.deleted && doubted.expires_at.is_none());
+            check(Some(&doubted), 7, Some("m.a"), Send(Effect::Update));
+            check(Some(&doubted), 7, None, Send(Effect::Delete));
+            check(Some(&doubted), 6, Some("m.b"), Send(Effect::Update));
+            check(Some(&doubted), 5, Some("m.a"), Unchanged);
+            check(Some(&doubted), 4, Some("m.c"), Stale);
+        }
+        assert_eq!(doubted(None, version(6)), None, "of what is not known everything is news");
+        assert_eq!(doubted(Some(&live(7, "m.a")), version(6)), None, "a later event has said what there is");
+        let already = doubted(Some(&live(5, "m.a")), version(6)).unwrap();
+        assert_eq!(doubted(Some(&already), version(6)), None, "nothing is left to take back");
+    }
+
+    /// Takes a record through every history of four events, each of which arrives, is given up after it arrived, or is
+    /// given up before. Whatever is taken last is what the target has.
+    #[test]
+    fn a_target_ends_at_the_last_event_that_it_took_whatever_was_given_up_before() {
+        let contents = [Some("m.a"), Some("m.b"), None];
+        let fates = ["taken", "given up, yet there", "given up"];
+        let events: Vec<_> = contents.into_iter().flat_map(|c| fates.map(|fate| (c, fate))).collect();
+        let mut histories = vec![vec![]];
+        for _ in 0..4 {
+            histories = histories
+                .iter()
+                .flat_map(|history: &Vec<_>| {
+                    events.iter().map(|event| history.iter().copied().chain([*event]).collect())
+                })
+                .collect();
+        }
+        for history in histories.iter().filter(|history| history.last().unwrap().1 == "taken") {
+            let (mut row, mut target) = (None, None);
+            for (number, (content, fate)) in (1..).zip(history) {
+                let arrival = arrival(number, *content, false);
+                match (decide(row.as_ref(), &arrival), *fate) {
+                    (Send(_), "taken") => {
+                        target = *content;
+                        row = Some(accepted(&arrival, "{}", 1, 0));
+                    }
+                    (Send(_), fate) => {
+                        if fate == "given up, yet there" {
+                            target = *content;
+                        }
+                        row = doubted(row.as_ref(), arrival.version).or(row);
+                    }
+                    (Unchanged, _) => row = Some(accepted(&arrival, "{}", 1, 0)),
+                    (other, _) => panic!("{other:?} in {history:?}"),
+                }
+            }
+            assert_eq!(target, history.last().unwrap().0, "{history:?}");
+        }
     }
 
     #[test]

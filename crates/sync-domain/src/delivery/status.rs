@@ -48,9 +48,25 @@ pub fn classify(status: u16, effect: Effect, overrides: &BTreeMap<u16, StatusCla
     }
 }
 
+/// Whether an answer proves that the target has not done what it was asked. A redirect, a server error and a time-out of
+/// its own may come after the work was done; a conflict says that it has something else than was thought.
+pub fn proves_refusal(status: u16) -> bool {
+    (400..500).contains(&status) && !matches!(status, 408 | 409 | 412)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_an_answer_about_the_request_proves_that_nothing_came_of_it() {
+        for status in [400, 401, 403, 404, 405, 410, 413, 415, 421, 422, 423, 425, 429] {
+            assert!(proves_refusal(status), "{status}");
+        }
+        for status in [200, 204, 301, 302, 303, 307, 408, 409, 412, 500, 502, 503, 504] {
+            assert!(!proves_refusal(status), "{status}");
+        }
+    }
 
     #[test]
     fn statuses_mean_what_the_contract_says() {

@@ -23,6 +23,13 @@ impl CompiledPolicy {
         Ok(out)
     }
 
+    /// Whether a listed attribute stands under this name at the top of a record.
+    pub fn lists(&self, name: &str) -> bool {
+        let read = self.attributes.iter().filter(|attribute| attribute.recipe.is_none() && !attribute.later);
+        let mut rests = read.filter_map(|attribute| attribute.path.strip_prefix(name));
+        rests.any(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    }
+
     /// The canonical form of a key, from which the record id is made: for each key attribute its name, a tag of its type
     /// and its text. The key must have exactly the model's key attributes; each value is a string, an integer or a
     /// boolean and has the declared type.

@@ -170,6 +170,9 @@ mod tests {
         assert_ne!(rid, ids.rid("crm", "customers", b"42"));
         assert_ne!(rid, ids.rid("crm", "customer", b"43"));
         assert_ne!(rid, IdHasher::new(&KeyBytes::new([2; 32])).rid("crm", "customer", b"42"));
+        let other_root = IdHasher::new(&KeyBytes::new([2; 32]));
+        assert_ne!(ids.content(&[b"ab", b"c"]), ids.content(&[b"a", b"bc"]));
+        assert_ne!(ids.content(&[b"ab"]), other_root.content(&[b"ab"]));
         let version = Version::from_log(0, 1, 1);
         let event = event_id(&rid, &version, Operation::Create);
         assert_eq!(event.as_str().len(), 47);

@@ -1,0 +1,141 @@
+#![doc = include_str!("../README.md")]
+
+mod change;
+pub mod deps;
+mod item;
+mod number;
+mod park;
+pub mod payload;
+pub mod settings;
+
+use std::time::Instant;
+
+use sync_domain::id::RecordId;
+use sync_domain::outcome::{Outcome, Reason, Stage};
+use sync_domain::ports::{self, QueueEntry};
+use sync_domain::protect::IdHasher;
+use sync_lambda::batch::guarded;
+use sync_lambda::telemetry;
+
+use crate::change::{Step, step};
+use crate::deps::Deps;
+use crate::park::{Parked, park};
+use crate::payload::{Batch, Error, ItemFailure, Response, StreamRecord};
+
+/// One invocation: [`handle`] with its metrics.
+pub async fn invoke(event: &str, deps: &Deps) -> Result<Response, Error> {
+    let started = Instant::now();
+    let (response, outcomes) = handle(event, deps)
+        .await
+        .inspect_err(|error| tracing::error!(error = %error, "the batch cannot be worked"))?;
+    telemetry::batch_metrics(Stage::CaptureStream, None, &outcomes, started.elapsed());
+    Ok(response)
+}
+
+/// Takes a batch of the stream into the Changes queue; one outcome per record, in their order.
+///
+/// Everything that can be sent is sent in one call; then the batch is walked in its order up to the first record that has to
+/// come again. Records behind it may be in the queue already: when they come again the queue drops them, or the ledger does.
+pub async fn handle(event: &str, deps: &Deps) -> Result<(Response, Vec<Outcome>), Error> {
+    let batch = Batch::read(event)?;
+    let records = batch.records.iter().map(|raw| StreamRecord::read(raw)).collect::<Result<Vec<_>, _>>()?;
+    let sequences = records.iter().map(StreamRecord::sequence_number).collect::<Result<Vec<_>, _>>()?;
+    records.iter().try_for_each(|record| record.belongs_to(&deps.table.name))?;
+    let ids = match deps.hasher().await {
+        Ok(ids) => ids,
+        Err(error) => {
+            log(&error, "the key of record ids cannot be used");
+            let retry = || Outcome::Retry(Reason::new("keys_unavailable", error.code.as_str()));
+            return Ok(answer(&sequences, sequences.iter().map(|_| retry()).collect()));
+        }
+    };
+    let mut entries = Vec::with_capacity(records.len());
+    let mut prepared = Vec::with_capacity(records.len());
+    for (record, sequence) in records.iter().zip(&sequences) {
+        prepared.push(Ready::of(record, sequence, deps, ids, &mut entries));
+    }
+    let mut results = send(entries, deps).await.into_iter();
+
+    let mut outcomes = Vec::with_capacity(prepared.len());
+    let mut stopped = false;
+    for (((ready, record), raw), sequence) in
+        prepared.into_iter().zip(&records).zip(&batch.records).zip(&sequences)
+    {
+        let outcome = match ready {
+            // Its result is next whether or not an earlier record has stopped the walk.
+            Ready::Sent => match results.next() {
+                Some(Ok(())) => Outcome::Published,
+                Some(Err(error)) => Outcome::Retry(Reason::new("send_failed", error.code)),
+                None => Outcome::Retry(Reason::new("send_failed", "NoResult")),
+            },
+            _ if stopped => Outcome::Retry(Reason::new("behind_failed", "")),
+            Ready::Ignored => Outcome::Filtered("ttl"),
+            Ready::Refused(reason, rid) => {
+                let event_id = record.event_id();
+                let parked = Parked { record: raw, sequence, event_id: &event_id, rid: rid.as_ref() };
+                park(parked, reason, deps).await
+            }
+        };
+        stopped |= matches!(outcome, Outcome::Retry(_));
+        outcomes.push(outcome);
+    }
+    Ok(answer(&sequences, outcomes))
+}
+
+/// What is done with a record when it is its turn.
+enum Ready {
+    /// Its message is among those that are sent.
+    Sent,
+    /// Nothing.
+    Ignored,
+    /// It cannot go on for good.
+    Refused(Reason, Option<RecordId>),
+}
+
+impl Ready {
+    /// Makes the message. What panics would panic each time it came, and hold up the shard: it is refused.
+    fn of(
+        record: &StreamRecord<'_>,
+        sequence: &str,
+        deps: &Deps,
+        ids: &IdHasher,
+        entries: &mut Vec<QueueEntry>,
+    ) -> Self {
+        let made = guarded(|| step(record, sequence, &deps.table, ids)).and_then(|made| made);
+        match made {
+            Ok(Step::Send(prepared)) => {
+                entries.push(prepared.entry);
+                Self::Sent
+            }
+            Ok(Step::Ignore) => Self::Ignored,
+            Err(reason) => {
+                let rid = guarded(|| change::rid(record, &deps.table, ids)).ok().flatten();
+                Self::Refused(reason, rid)
+            }
+        }
+    }
+}
+
+async fn send(entries: Vec<QueueEntry>, deps: &Deps) -> Vec<ports::Result<()>> {
+    if entries.is_empty() {
+        return Vec::new();
+    }
+    let results = deps.queue.send(entries).await;
+    // One line for all: a queue that is away fails them alike.
+    if let Some(error) = results.iter().find_map(|result| result.as_ref().err()) {
+        log(error, "the queue did not take every change");
+    }
+    results
+}
+
+/// The batch begins again at the first record that is not done.
+fn answer(sequences: &[String], outcomes: Vec<Outcome>) -> (Response, Vec<Outcome>) {
+    let failed = outcomes.iter().position(|outcome| matches!(outcome, Outcome::Retry(_)));
+    let first = failed.and_then(|at| sequences.get(at));
+    let failure = first.map(|sequence| ItemFailure { item_identifier: sequence.clone() });
+    (Response { batch_item_failures: failure.into_iter().collect() }, outcomes)
+}
+
+fn log(error: &ports::Error, what: &'static str) {
+    tracing::error!(error.operation = error.operation, error.code = error.code, "{what}");
+}

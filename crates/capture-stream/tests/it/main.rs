@@ -1,0 +1,15 @@
+//! The stream from Lambda's payload to the queue, with everything around it in memory.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that fails shall panic, helpers of tests too"
+)]
+
+mod events;
+mod failures;
+mod mapping;
+mod order;
+mod stream;
+mod values;
+mod world;

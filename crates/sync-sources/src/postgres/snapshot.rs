@@ -1,0 +1,246 @@
+//! Reads the rows that a table has, chunk by chunk in the order of its key: what a backfill sends as `snapshot`.
+//!
+//! Writers go on meanwhile, and the live reader with them. So each chunk is dated before it is read: a mark W is taken (how
+//! far the log is flushed, a number of the shadow table's sequence), then the chunk waits until every transaction that may
+//! have written before W is over. The rows then show all that came before W, maybe more. With W as their version, what
+//! the live reader has from before W is older, and what it has from after W is newer.
+//!
+//! Mode `timestamp` needs no mark. A row has a version of its own, and a row that an open transaction may yet write again
+//! under a lower one is left to the live reader, which waits for that transaction. The live reader must have begun
+//! before.
+
+use std::time::Duration;
+
+use sync_domain::change::Operation;
+use sync_domain::config::{Cursor, PullMode};
+use sync_domain::id::SourceId;
+use sync_domain::version::Version;
+
+use super::connect::{Session, column, failure};
+use super::horizon::{self, Xid, odd_answer, rows};
+use super::keyset::{Found, Keyset};
+use super::schema::{self, Types, Wanted};
+use super::{sql, timestamp, trigger};
+use crate::{Error, Kind, Page, Result, Row};
+
+/// How long one call waits for transactions that are older than its mark.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Bytes of the records of a chunk, one row more at most.
+const CHUNK_BYTES: u32 = 2 << 20;
+
+/// What a chunk's statement begins with. The filter is an operator's own SQL: it runs under the grants of the role that
+/// reads, can change nothing, and ends.
+const READ_ONLY: &str = "ROLLBACK; BEGIN READ ONLY; SET LOCAL statement_timeout = '60s'";
+
+/// Reads one table for a backfill. A new one goes on behind any position that another has given.
+#[derive(Debug)]
+pub struct Snapshot {
+    session: Session,
+    source: SourceId,
+    mode: PullMode,
+    wanted: Wanted,
+    filter: Option<String>,
+    chunk_rows: u32,
+    /// The table as it was when the first chunk was read.
+    table: Option<Opened>,
+    /// A mark that was taken, and the first transaction that does not matter to it.
+    waiting: Option<(Mark, Xid)>,
+}
+
+#[derive(Debug)]
+struct Opened {
+    keyset: Keyset,
+    set_aside: Option<String>,
+}
+
+/// Since when a chunk's rows are as they are read.
+#[derive(Debug, Clone)]
+enum Mark {
+    /// The log was flushed so far.
+    Log(u64),
+    /// A number of the shadow table's sequence.
+    Sequence(i64),
+    /// Transactions below it are over; the second has not begun.
+    Xid(Xid, Xid),
+    /// No open transaction began before.
+    Time(String),
+}
+
+impl Snapshot {
+    /// Reads a table of a source in mode `mode`, by a session that may write (mode `trigger` takes numbers from a
+    /// sequence, `compare_keys` notes keys). `filter` is a condition in SQL over the table's columns, written by an
+    /// operator: it becomes part of the statement.
+    pub fn new(
+        session: Session,
+        source: SourceId,
+        mode: PullMode,
+        wanted: Wanted,
+        filter: Option<String>,
+        chunk_rows: u32,
+    ) -> Self {
+        Self { session, source, mode, wanted, filter, chunk_rows, table: None, waiting: None }
+    }
+
+    /// About how many rows there are to read, as the planner guesses; for progress.
+    pub async fn estimate(&mut self) -> Result<u64> {
+        self.open().await?;
+        let (Some(opened), filter) = (&self.table, self.filter()) else { return Err(odd_answer()) };
+        let table = opened.keyset.table();
+        let sql = format!("EXPLAIN SELECT FROM {table} AS t WHERE ({filter}\n)");
+        let plan = rows(&self.session, opened.keyset.place(), &sql, &[]).await?;
+        let top: &str = column(plan.first().ok_or_else(odd_answer)?, 0)?;
+        let rows = top.split_once(" rows=").and_then(|(_, rest)| rest.split(' ').next());
+        rows.and_then(|rows| rows.parse().ok()).ok_or_else(odd_answer)
+    }
+
+    /// The rows behind a position (none: from the beginning), and the position behind them; none at the end.
+    ///
+    /// # Errors
+    /// `Unavailable` with code `held` while an older transaction is open: the same call may be made again.
+    pub async fn chunk(&mut self, position: Option<&str>, epoch: u32) -> Result<Option<Page>> {
+        self.open().await?;
+        let mark = self.mark().await?;
+        let Some(opened) = &self.table else { return Err(odd_answer()) };
+        let keyset = &opened.keyset;
+        let filter = self.filter();
+        let (own, parameter) = match &mark {
+            Mark::Log(_) | Mark::Sequence(_) => ("true".to_owned(), String::new()),
+            // A stamp from beyond the last transaction is another cluster's: no live reader will come by it.
+            Mark::Xid(over, next) => {
+                let stamp = self.stamp_column();
+                let next = next.text();
+                (format!("{stamp} IS NULL OR {stamp} < $4::xid8 OR {stamp} >= '{next}'::xid8"), over.text())
+            }
+            Mark::Time(began) => {
+                let stamp = self.stamp_column();
+                (format!("{stamp} IS NULL OR {}", timestamp::before(&stamp)), began.clone())
+            }
+        };
+        let condition = format!("({own}) AND NOT ({}) AND ({filter}\n)", keyset.deleted());
+        let client = self.session.client();
+        client.batch_execute(READ_ONLY).await.map_err(|error| failure(keyset.place(), &error))?;
+        let size = (self.chunk_rows, CHUNK_BYTES);
+        let found = keyset.page(&self.session, position, &condition, &parameter, size).await;
+        client.batch_execute("ROLLBACK").await.map_err(|error| failure(keyset.place(), &error))?;
+        let found = found?;
+        if sql::compares(&self.wanted) {
+            timestamp::remember(&self.session, &self.source, &self.wanted, &found).await?;
+        }
+        let Some(cursor) = found.last().map(|row| row.position.clone()) else { return Ok(None) };
+        let row = |found: Found| {
+            Ok(Row {
+                model: self.wanted.model.clone(),
+                operation: Operation::Snapshot,
+                version: version(&mark, epoch, found.stamp.as_deref())?,
+                occurred_at: found.written,
+                before: None,
+                after: Some(found.record),
+                set_aside: opened.set_aside.clone(),
+            })
+        };
+        Ok(Some(Page { rows: found.into_iter().map(row).collect::<Result<_>>()?, cursor }))
+    }
+
+    /// Looks at the table once.
+    async fn open(&mut self) -> Result<()> {
+        if self.table.is_some() {
+            return Ok(());
+        }
+        horizon::must_be_primary(&self.session).await?;
+        let tables = schema::tables(&self.session, std::slice::from_ref(&self.wanted)).await?;
+        let table = tables.first().ok_or_else(odd_answer)?;
+        let mut types = Types::default();
+        types.load(&self.session, table.columns.iter().map(|column| column.type_oid)).await?;
+        let set_aside = table.check_drift(&types)?;
+        let keyset = match self.mode {
+            PullMode::Log | PullMode::Trigger => Keyset::by_key(table)?,
+            // That there is a cursor is checked with it.
+            PullMode::Timestamp => Keyset::by_cursor(table).and_then(|_| Keyset::by_key(table))?,
+        };
+        self.table = Some(Opened { keyset, set_aside });
+        Ok(())
+    }
+
+    /// A mark whose time has come.
+    async fn mark(&mut self) -> Result<Mark> {
+        let (mark, xmax) = match self.waiting.take() {
+            Some(waiting) => waiting,
+            None => match self.take_mark().await? {
+                (mark, Some(xmax)) => (mark, xmax),
+                (mark, None) => return Ok(mark),
+            },
+        };
+        if horizon::wait(&self.session, xmax, PATIENCE).await? {
+            return Ok(mark);
+        }
+        self.waiting = Some((mark, xmax));
+        Err(Error {
+            kind: Kind::Unavailable,
+            code: "held",
+            place: format!("table {}", self.wanted.table),
+            remedy: "a transaction that is older than the chunk is still open: the chunk waits for it".into(),
+        })
+    }
+
+    /// A new mark, and what must be over before it holds. The order matters: first the mark, then who is at work.
+    async fn take_mark(&self) -> Result<(Mark, Option<Xid>)> {
+        let ask = async |sql: &str| -> Result<String> {
+            let answer = rows(&self.session, "the mark of a chunk", sql, &[]).await?;
+            column(answer.first().ok_or_else(odd_answer)?, 0)
+        };
+        let mark = match (self.mode, self.cursor()) {
+            (PullMode::Log, _) => {
+                let flushed = ask("SELECT (pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::text").await?;
+                Mark::Log(flushed.parse().map_err(|_| odd_answer())?)
+            }
+            // A number that no change has.
+            (PullMode::Trigger, _) => {
+                let number = ask("SELECT nextval('datasync.changes_sequence_seq')::text").await?;
+                Mark::Sequence(number.parse().map_err(|_| odd_answer())?)
+            }
+            (PullMode::Timestamp, Some(Cursor::Timestamp(_))) => {
+                let began = Mark::Time(horizon::began(&self.session).await?);
+                if horizon::prepared(&self.session).await?.is_empty() {
+                    return Ok((began, None));
+                }
+                began
+            }
+            (PullMode::Timestamp, _) => {
+                let over = horizon::xmin(&self.session).await?;
+                return Ok((Mark::Xid(over, horizon::xmax(&self.session).await?), None));
+            }
+        };
+        Ok((mark, Some(horizon::xmax(&self.session).await?)))
+    }
+
+    fn cursor(&self) -> Option<&Cursor> {
+        self.wanted.reading.as_ref().and_then(|reading| reading.cursor.as_ref())
+    }
+
+    /// The cursor's column as an expression.
+    fn stamp_column(&self) -> String {
+        match self.cursor() {
+            Some(Cursor::Xid8(name) | Cursor::Timestamp(name)) => format!("t.{}", schema::quoted(name)),
+            None => "NULL".to_owned(),
+        }
+    }
+
+    fn filter(&self) -> &str {
+        self.filter.as_deref().unwrap_or("true")
+    }
+}
+
+/// The version of a row that was read under a mark.
+fn version(mark: &Mark, epoch: u32, stamp: Option<&str>) -> Result<Version> {
+    match mark {
+        Mark::Log(flushed) => Ok(Version::from_log(epoch, *flushed, u64::MAX)),
+        Mark::Sequence(number) => trigger::version(epoch, *number, 0),
+        Mark::Xid(_, next) => match stamp.map(str::parse::<u64>) {
+            Some(Ok(xid)) if xid < next.0 => timestamp::xid_version(epoch, Xid(xid)),
+            Some(Err(_)) => Err(odd_answer()),
+            _ => timestamp::xid_version(epoch, Xid(0)),
+        },
+        Mark::Time(_) => timestamp::time_version(epoch, stamp.unwrap_or("0")),
+    }
+}

@@ -1,0 +1,15 @@
+//! Reading a real PostgreSQL.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that fails shall panic, helpers of tests too"
+)]
+
+mod log;
+mod mutants;
+mod stand;
+mod trigger;
+mod values;
+mod workload;

@@ -1,0 +1,106 @@
+//! The emulator with the queue, tables, key and secret that a capture function works with; nothing consumes the queue, so
+//! that every message that was ever handed off can be read in the end.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+use sync_bench::function::{Function, Launch};
+use sync_tests::aws::{ACCESS_KEY, Aws, REGION, SECRET_KEY};
+use sync_tests::emulator::Emulator;
+use sync_tests::place::{self, RunFolder};
+
+/// What an invocation may take.
+const TIMEOUT: Duration = Duration::from_secs(50);
+
+/// A running bed.
+pub struct Bed {
+    aws: Aws,
+    environment: Vec<(String, String)>,
+    run: RunFolder,
+    // Last: it goes after everything that talks to it.
+    _emulator: Emulator,
+}
+
+impl Bed {
+    /// Makes everything; `secret` is what `datasync/source/pos` holds.
+    pub async fn make(purpose: &str, secret: &str) -> Result<Self> {
+        let run = RunFolder::new(purpose)?;
+        let emulator = Emulator::start(&run).await?;
+        let aws = emulator.aws();
+        aws.put_secret("datasync/source/pos", secret).await?;
+        let changes = fifo(&aws, "changes.fifo").await?;
+        let dead_letters = fifo(&aws, "dead-letters.fifo").await?;
+        let key = json!({ "KeySpec": "HMAC_256", "KeyUsage": "GENERATE_VERIFY_MAC" });
+        let key = aws.kms("CreateKey", &key).await?["KeyMetadata"]["Arn"]
+            .as_str()
+            .context("no ARN of the key")?
+            .to_owned();
+        let table = json!({
+            "TableName": "checkpoints",
+            "BillingMode": "PAY_PER_REQUEST",
+            "AttributeDefinitions": [{ "AttributeName": "pk", "AttributeType": "S" }],
+            "KeySchema": [{ "AttributeName": "pk", "KeyType": "HASH" }],
+        });
+        aws.dynamodb("CreateTable", &table).await?;
+        aws.events("CreateEventBus", &json!({ "Name": "failures" })).await?;
+        let environment = [
+            ("AWS_ENDPOINT_URL", aws.endpoint().to_owned()),
+            ("AWS_ACCESS_KEY_ID", ACCESS_KEY.to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", SECRET_KEY.to_owned()),
+            ("AWS_REGION", REGION.to_owned()),
+            ("SYNC_CONFIG_DIR", place::root().join("infra/layer/sync").display().to_string()),
+            ("CHANGES_QUEUE_URL", changes),
+            ("DEAD_LETTER_QUEUE_URL", dead_letters),
+            ("CHECKPOINT_TABLE", "checkpoints".to_owned()),
+            ("FAILURE_BUS", "failures".to_owned()),
+            ("ID_KEY_ARN", key),
+            ("ALLOW_LOOPBACK", "true".to_owned()),
+        ];
+        let environment = environment.map(|(name, value)| (name.to_owned(), value)).to_vec();
+        Ok(Self { aws, environment, run, _emulator: emulator })
+    }
+
+    /// Starts a function, with a failpoint or without.
+    pub fn start(&self, name: &'static str, binary: PathBuf, failpoint: Option<&str>) -> Result<Function> {
+        let mut environment = self.environment.clone();
+        environment.extend(failpoint.map(|place| ("FAILPOINT".to_owned(), place.to_owned())));
+        let log = self.run.path().join(format!("{name}.log"));
+        Function::start(&Launch { name, binary, environment, timeout: TIMEOUT, log })
+    }
+
+    /// Every change that was handed off, in the order of the queue.
+    pub async fn changes(&self) -> Result<Vec<Value>> {
+        let held = self.aws.held().await?;
+        let changes = held.iter().filter(|held| held.queue == "changes.fifo");
+        changes.map(|held| serde_json::from_str(held.body()).context("a message is no change")).collect()
+    }
+
+    /// How many messages stand in the dead-letter queue.
+    pub async fn dead_letters(&self) -> Result<usize> {
+        Ok(self.aws.held().await?.iter().filter(|held| held.queue == "dead-letters.fifo").count())
+    }
+
+    /// Lets the time pass that a lease lasts, which a dead run has left behind.
+    pub async fn end_lease(&self, source: &str) -> Result<()> {
+        let update = json!({
+            "TableName": "checkpoints",
+            "Key": { "pk": { "S": source } },
+            "UpdateExpression": "SET lease_until = :past",
+            "ExpressionAttributeValues": { ":past": { "N": "0" } },
+        });
+        self.aws.dynamodb("UpdateItem", &update).await?;
+        Ok(())
+    }
+}
+
+async fn fifo(aws: &Aws, name: &str) -> Result<String> {
+    let attributes = json!({
+        "FifoQueue": "true",
+        "DeduplicationScope": "messageGroup",
+        "FifoThroughputLimit": "perMessageGroupId",
+    });
+    let made = aws.sqs("CreateQueue", &json!({ "QueueName": name, "Attributes": attributes })).await?;
+    Ok(made["QueueUrl"].as_str().context("the queue has no URL")?.to_owned())
+}

@@ -1,0 +1,51 @@
+//! The functions with their failpoints.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use sync_tests::place;
+
+/// Builds a function with failpoints; answers with its binary.
+pub fn build(name: &str) -> Result<PathBuf> {
+    let target = place::root().join("target/failpoints");
+    let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .current_dir(place::root())
+        .args(["build", "--quiet", "--package", name, "--features", "sync-lambda/failpoints"])
+        .arg("--target-dir")
+        .arg(&target)
+        .status()
+        .context("cannot run cargo")?;
+    if !status.success() {
+        bail!("{name} does not build with failpoints");
+    }
+    Ok(target.join("debug").join(name))
+}
+
+/// The failpoints of a function, as its source names them.
+pub fn failpoints(name: &str) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    collect(&place::root().join("crates").join(name).join("src"), &mut found)?;
+    found.sort();
+    found.dedup();
+    Ok(found)
+}
+
+fn collect(folder: &Path, found: &mut Vec<String>) -> Result<()> {
+    for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
+        let path = entry?.path();
+        if path.is_dir() {
+            collect(&path, found)?;
+            continue;
+        }
+        let text = fs::read_to_string(&path)?;
+        let mut rest = text.as_str();
+        while let Some((_, behind)) = rest.split_once("failpoint::pass(\"") {
+            let (place, behind) = behind.split_once('"').context("a failpoint has a name")?;
+            found.push(place.to_owned());
+            rest = behind;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,21 @@
+//! Real functions that are killed on purpose, in front of a real database and the emulator's queues and tables.
+//!
+//! The functions are built with the feature `failpoints` into `target/failpoints`, so that no other build ever holds
+//! one. A run prints its seed, and `CHAOS_SEED` repeats it.
+
+#![expect(
+    clippy::indexing_slicing,
+    reason = "a JSON value answers a name that it lacks with null, it does not panic"
+)]
+
+mod bed;
+mod dice;
+mod functions;
+mod history;
+mod till;
+
+pub use bed::Bed;
+pub use dice::Dice;
+pub use functions::{build, failpoints};
+pub use history::{History, Seen};
+pub use till::{Till, Written};
