@@ -59,7 +59,7 @@ def unrolled(section):
 
 def expand(text):
     template = yaml_parse(text)
-    for section in ("Conditions", "Resources", "Outputs"):
+    for section in ("Resources", "Outputs"):
         template[section] = unrolled(template[section])
     template["Transform"] = "AWS::Serverless-2016-10-31"
     template["Globals"]["Function"]["CodeUri"] = CODE

@@ -180,7 +180,7 @@ impl PointOfSale {
         let words = ink.write("pos_customer.profile", "", || "none".to_owned());
         let profile = format!(r#"{{"allergies": "{words}", "points": 90071992547409931234, "rate": 1.10}}"#);
         let statement = "INSERT INTO customers (customer_id, email, phone, born, balance, tags, profile, internal_note) \
-             VALUES ($1, $2, $3, date '1970-01-01' + $1::int, 1.10 * $1::bigint, ARRAY['new', 'a\"b', NULL], $4::text::jsonb, $5)";
+             VALUES ($1, $2, $3, date '1970-01-01' + $1::bigint::int, 1.10 * $1::bigint, ARRAY['new', 'a\"b', NULL], $4::text::jsonb, $5)";
         let values: [&(dyn ToSql + Sync); 5] = [&number, &email, &phone, &profile, &note];
         Ok(self.client.execute(statement, &values).await?)
     }

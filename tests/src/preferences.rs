@@ -177,7 +177,7 @@ fn plain(typed: &Value) -> Result<String> {
         "S" | "B" | "BOOL" => value.to_string(),
         "N" => value.as_str().context("not a number")?.to_owned(),
         "NULL" => "null".to_owned(),
-        "L" => list(elements().map(plain).collect::<Result<_>>()?),
+        "L" => list(&elements().map(plain).collect::<Result<Vec<_>>>()?),
         "M" => {
             let members = value.as_object().into_iter().flatten();
             let members: Vec<String> = members
@@ -185,11 +185,11 @@ fn plain(typed: &Value) -> Result<String> {
                 .collect::<Result<_>>()?;
             format!("{{{}}}", members.join(","))
         }
-        "SS" | "BS" => list(sorted(texts()).into_iter().map(raw::string).collect()),
+        "SS" | "BS" => list(&sorted(texts()).into_iter().map(raw::string).collect::<Vec<_>>()),
         "NS" => {
             let mut numbers: Vec<i64> = texts().map(str::parse).collect::<Result<_, _>>()?;
             numbers.sort_unstable();
-            list(numbers.iter().map(ToString::to_string).collect())
+            list(&numbers.iter().map(ToString::to_string).collect::<Vec<_>>())
         }
         _ => bail!("no type of DynamoDB"),
     })
@@ -201,7 +201,7 @@ fn sorted<'a>(texts: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     texts
 }
 
-fn list(elements: Vec<String>) -> String {
+fn list(elements: &[String]) -> String {
     format!("[{}]", elements.join(","))
 }
 

@@ -51,9 +51,7 @@ pub async fn deploy(
         format!("SyncConfigDir={}", configuration.display()),
         "AllowLoopback=true".to_owned(),
         // The functions that read databases are invoked by hand, so that a run does what it must and no more.
-        "PosCustomersSchedule=DISABLED".to_owned(),
-        "PosPricesSchedule=DISABLED".to_owned(),
-        "PosStoresSchedule=DISABLED".to_owned(),
+        "PullSchedule=DISABLED".to_owned(),
         format!("PreferencesStreamArn={stream}"),
         "DeletionProtection=false".to_owned(),
     ];

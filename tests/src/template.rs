@@ -126,6 +126,7 @@ impl Template {
             let mut queues = vec![
                 &properties["RedrivePolicy"]["deadLetterTargetArn"],
                 &properties["DestinationConfig"]["OnFailure"]["Destination"],
+                &properties["Target"]["DeadLetterConfig"]["Arn"],
             ];
             queues
                 .extend(list(&properties["Targets"]).iter().map(|target| &target["DeadLetterConfig"]["Arn"]));
@@ -268,6 +269,20 @@ pub fn rules() -> Vec<Rule> {
         },
         Rule { name: "a mapping reports single failures and has a ceiling", breaches: mappings_are_bounded },
         Rule {
+            name: "a schedule tries once, forgets within its minute, and keeps what it could not hand over",
+            breaches: schedules_do_not_pile_up,
+        },
+        Rule { name: "a run ends before the next one of its schedule begins", breaches: runs_end_in_time },
+        Rule { name: "a schedule may invoke its function and nothing else", breaches: schedules_may_little },
+        Rule {
+            name: "a function that reads a database reaches its own secret and checkpoints alone",
+            breaches: readers_keep_to_their_source,
+        },
+        Rule {
+            name: "a database that stops, lags, waits or fills its disk has an alarm that tells somebody",
+            breaches: sources_are_heard,
+        },
+        Rule {
             name: "a stream is read from its oldest record, in halves when need be, and never gives up a record for nothing",
             breaches: streams_lose_nothing,
         },
@@ -329,7 +344,7 @@ pub fn rules() -> Vec<Rule> {
         },
         Rule { name: "a key admits services for one resource only", breaches: keys_admit_few },
         Rule {
-            name: "each role takes the permissions boundary and trusts Lambda alone",
+            name: "each role takes the permissions boundary and trusts Lambda, or its schedule, alone",
             breaches: roles_are_bounded,
         },
         Rule { name: "each function runs a binary of this workspace", breaches: binaries_exist },
@@ -453,6 +468,160 @@ fn mappings_are_bounded(template: &Template) -> Vec<String> {
     for (id, function) in template.of_type("AWS::Lambda::Function") {
         if !function["ReservedConcurrentExecutions"].is_null() {
             breaches.push(format!("{id} reserves concurrency, which makes its mapping drop messages"));
+        }
+    }
+    breaches
+}
+
+/// The schedules, their properties and the functions that they invoke.
+fn schedules(template: &Template) -> impl Iterator<Item = (&str, &Value, &str)> {
+    template
+        .of_type("AWS::Scheduler::Schedule")
+        .map(|(id, schedule)| (id, schedule, named(&schedule["Target"]["Arn"])))
+}
+
+fn schedules_do_not_pile_up(template: &Template) -> Vec<String> {
+    let once = |policy: &Value| {
+        template.number(&policy["MaximumRetryAttempts"]) == Some(0)
+            && template.number(&policy["MaximumEventAgeInSeconds"]).is_some_and(|age| age <= 60)
+    };
+    let mut breaches = Vec::new();
+    for (id, schedule, function) in schedules(template) {
+        if !once(&schedule["Target"]["RetryPolicy"]) {
+            breaches.push(format!("{id} tries again when the next run is due"));
+        }
+        if schedule["Target"]["DeadLetterConfig"]["Arn"].is_null() {
+            breaches.push(format!("{id} loses what it could not hand over"));
+        }
+        let mut configs = template.of_type("AWS::Lambda::EventInvokeConfig");
+        if !configs.any(|(_, config)| named(&config["FunctionName"]) == function && once(config)) {
+            breaches.push(format!("Lambda runs {function} again when the next run is due"));
+        }
+    }
+    breaches
+}
+
+fn runs_end_in_time(template: &Template) -> Vec<String> {
+    let mut breaches = Vec::new();
+    for (id, schedule, function) in schedules(template) {
+        let properties = template.properties(function);
+        let timeout = template.number(&properties["Timeout"]).unwrap_or(u64::MAX);
+        let run = template.number(&properties["Environment"]["Variables"]["RUN_SECONDS"]);
+        if schedule["ScheduleExpression"] != "rate(1 minute)" || timeout > 60 {
+            breaches.push(format!("{id} starts a run while the one before may still go on"));
+        }
+        if run.is_none_or(|run| run.saturating_add(5) > timeout) {
+            breaches.push(format!("{function} is ended in the middle of its last poll"));
+        }
+    }
+    breaches
+}
+
+fn schedules_may_little(template: &Template) -> Vec<String> {
+    let mut breaches = Vec::new();
+    for (id, schedule, function) in schedules(template) {
+        let role = named(&schedule["Target"]["RoleArn"]);
+        let queue = named(&schedule["Target"]["DeadLetterConfig"]["Arn"]);
+        let statements: Vec<&Value> = list(&template.properties(role)["Policies"])
+            .iter()
+            .flat_map(|policy| list(&policy["PolicyDocument"]["Statement"]))
+            .collect();
+        if !statements.iter().any(|one| allows(one, "lambda:InvokeFunction", function)) {
+            breaches.push(format!("{id} may not invoke its function"));
+        }
+        let only = |statement: &Value, resource: &str| {
+            many(&statement["Resource"]).into_iter().all(|one| named(one) == resource)
+        };
+        for statement in statements {
+            let fits = match actions(statement).as_slice() {
+                ["lambda:InvokeFunction"] => only(statement, function),
+                ["sqs:SendMessage"] => only(statement, queue),
+                // The rule on keys looks at these.
+                keys => keys.iter().all(|action| action.starts_with("kms:")),
+            };
+            if !fits {
+                breaches.push(format!("{role}.{} is more than {id} needs", text(&statement["Sid"])));
+            }
+        }
+    }
+    breaches
+}
+
+fn readers_keep_to_their_source(template: &Template) -> Vec<String> {
+    let mut breaches = Vec::new();
+    for (_, schedule, function) in schedules(template) {
+        let mut input = Vec::new();
+        texts(&schedule["Target"]["Input"], &mut input);
+        // Every name comes from the one entry of the mapping that the schedule's input comes from.
+        let entry = input.iter().find(|one| template.document["Mappings"]["PullSources"][**one].is_object());
+        let Some(entry) = entry else {
+            breaches.push(format!("{function} is told another source than its entry's"));
+            continue;
+        };
+        let source = &template.document["Mappings"]["PullSources"][*entry];
+        for statement in template.statements_of(function) {
+            let actions = actions(statement);
+            let mut places = Vec::new();
+            if actions.iter().any(|action| action.starts_with("dynamodb:")) {
+                let keys = &statement["Condition"]["ForAllValues:StringLike"]["dynamodb:LeadingKeys"];
+                let [own, backfills] = list(keys) else {
+                    breaches.push(format!("{function} moves the checkpoints of other sources"));
+                    continue;
+                };
+                let pattern = &backfills["Fn::Sub"];
+                if template.resolved(own) != &source["Name"]
+                    || pattern[0] != "${Name}#backfill#*"
+                    || template.resolved(&pattern[1]["Name"]) != &source["Name"]
+                {
+                    breaches.push(format!("{function} moves the checkpoints of other sources"));
+                }
+            } else if actions.contains(&"secretsmanager:GetSecretValue") {
+                places.push(&statement["Resource"]);
+            }
+            for place in places {
+                if template.resolved(&place["Fn::Sub"][1]["Secret"]) != &source["Secret"] {
+                    breaches.push(format!("{function} opens a secret that is not its source's"));
+                }
+            }
+        }
+    }
+    breaches
+}
+
+fn sources_are_heard(template: &Template) -> Vec<String> {
+    let needed = [
+        ("Errors", 0),
+        ("stopped", 0),
+        ("lag_ms", 600_000),
+        ("horizon_age_seconds", 7_200),
+        ("retained_bytes", 50_u64 << 30),
+    ];
+    let mut breaches = Vec::new();
+    for (_, schedule, function) in schedules(template) {
+        let mut input = Vec::new();
+        texts(&schedule["Target"]["Input"], &mut input);
+        let is_own = |dimension: &Value| {
+            let mut told = Vec::new();
+            texts(&dimension["Value"], &mut told);
+            match text(&dimension["Name"]) {
+                "FunctionName" => named(&dimension["Value"]) == function,
+                "source" => {
+                    told.iter().any(|one| *one != "PullSources" && *one != "Name" && input.contains(one))
+                }
+                "stage" => dimension["Value"] == "capture_pull",
+                _ => false,
+            }
+        };
+        for (metric, most) in needed {
+            let heard = template.of_type("AWS::CloudWatch::Alarm").any(|(_, alarm)| {
+                alarm["MetricName"] == metric
+                    && list(&alarm["Dimensions"]).iter().all(is_own)
+                    && template.number(&alarm["Threshold"]).is_some_and(|threshold| threshold <= most)
+                    && list(&alarm["AlarmActions"]).iter().any(|action| named(action) == "AlertTopic")
+            });
+            if !heard {
+                breaches.push(format!("nobody hears of {metric} of {function}"));
+            }
         }
     }
     breaches
@@ -1000,8 +1169,18 @@ fn roles_are_bounded(template: &Template) -> Vec<String> {
             breaches.push(format!("{id} takes no permissions boundary"));
         }
         for statement in list(&role["AssumeRolePolicyDocument"]["Statement"]) {
-            if statement["Principal"] != serde_json::json!({ "Service": "lambda.amazonaws.com" }) {
-                breaches.push(format!("{id} trusts more than Lambda"));
+            // A schedule has a role of its own; other accounts' schedules must not take it.
+            let trusted = match schedules(template).any(|(_, one, _)| named(&one["Target"]["RoleArn"]) == id)
+            {
+                true => {
+                    statement["Principal"]["Service"] == "scheduler.amazonaws.com"
+                        && condition_keys(statement).contains(&"aws:SourceAccount")
+                        && condition_keys(statement).contains(&"aws:SourceArn")
+                }
+                false => statement["Principal"] == serde_json::json!({ "Service": "lambda.amazonaws.com" }),
+            };
+            if !trusted {
+                breaches.push(format!("{id} trusts more than it must"));
             }
         }
     }
@@ -1053,6 +1232,8 @@ fn named_variables(binary: &str) -> Result<(BTreeSet<String>, BTreeSet<String>)>
 fn variables_fit_settings(template: &Template) -> Vec<String> {
     // What the shell (sync-lambda) and the SDK read in every function.
     let shared = ["SYNC_CONFIG_DIR", "LOG_LEVEL", "AWS_ENDPOINT_URL"];
+    // What the shell reads where a function has it.
+    let optional = ["AWS_USE_DUALSTACK_ENDPOINT"];
     let mut breaches = Vec::new();
     for (id, function) in template.of_type("AWS::Lambda::Function") {
         let set = function["Environment"]["Variables"].as_object().cloned().unwrap_or_default();
@@ -1066,7 +1247,10 @@ fn variables_fit_settings(template: &Template) -> Vec<String> {
         for name in required.iter().filter(|name| !set.contains_key(*name)) {
             breaches.push(format!("{id} lacks {name}"));
         }
-        for name in set.keys().filter(|name| !shared.contains(&name.as_str()) && !all.contains(*name)) {
+        let read = |name: &str| {
+            shared.contains(&name) || optional.contains(&name) || all.iter().any(|one| one == name)
+        };
+        for name in set.keys().filter(|name| !read(name)) {
             breaches.push(format!("{id} sets {name}, which nothing reads"));
         }
         for name in shared.iter().filter(|name| !set.contains_key(**name)) {
@@ -1171,12 +1355,20 @@ fn loops_match_mappings(template: &Template) -> Vec<String> {
             breaches.push(format!("{target} is not in the loop of the outputs"));
         }
     }
+    for pull in names("PullSources").keys() {
+        let made = schedules(template).any(|(id, ..)| id == format!("CapturePull{pull}Schedule"));
+        if !made {
+            breaches.push(format!("{pull} is not in the loop of the resources"));
+        }
+        if !outputs.contains_key(&format!("CapturePull{pull}Name")) {
+            breaches.push(format!("{pull} is not in the loop of the outputs"));
+        }
+    }
     for stream in names("Streams").keys() {
         let read = template.streams().any(|(id, ..)| id == format!("CaptureStream{stream}Mapping"));
-        if !read || template.document["Conditions"][format!("Reads{stream}")].is_null() {
-            breaches.push(format!(
-                "{stream} is not in the loops of the resources and conditions, or has no parameter"
-            ));
+        let condition = template.document["Conditions"]["ReadsStreams"].to_string();
+        if !read || !condition.contains(&format!("\"{stream}StreamArn\"")) {
+            breaches.push(format!("{stream} is not in the loop of the resources, or not in ReadsStreams"));
         }
         if !outputs.contains_key(&format!("CaptureStream{stream}Name")) {
             breaches.push(format!("{stream} is not in the loop of the outputs"));
@@ -1197,6 +1389,8 @@ fn defaults_are_safe(template: &Template) -> Vec<String> {
         ("AllowLoopback", "false"),
         ("FixedEgress", "false"),
         ("DeletionProtection", "true"),
+        // Nobody else has the databases of the examples.
+        ("PullSchedule", "NONE"),
     ];
     safe.iter()
         .filter(|(name, value)| template.document["Parameters"][name]["Default"] != *value)

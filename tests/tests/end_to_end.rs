@@ -16,12 +16,12 @@ use sync_tests::change::{Change, RecordName, Request};
 use sync_tests::ink::Ink;
 use sync_tests::judge::{at_rest, judge};
 use sync_tests::oracle::{Held, Oracle};
-use sync_tests::{pos, preferences};
 use sync_tests::rig::{Rig, Silent};
 use sync_tests::run::{self, Pushed};
 use sync_tests::source::Source;
 use sync_tests::target::{Delivery, Target};
 use sync_tests::workload::{REFUSED_SETTING, Size, Workload, workload};
+use sync_tests::{pos, preferences};
 use tokio::runtime::Runtime;
 
 /// The deployment, what was sent through it and what came of it.
@@ -120,6 +120,119 @@ fn the_warehouse_holds_what_stands_in_the_database() {
         let rows = rig.pos.rows().await.unwrap();
         assert!(rows.len() > 120, "the database is no database");
         assert_eq!(at_rest(rig, &rig.pos).await.unwrap(), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn the_warehouse_holds_what_stands_in_the_table() {
+    then(async |day| {
+        let rig = &day.rig;
+        assert!(rig.preferences.rows().await.unwrap().len() > 35, "the table is no table");
+        assert_eq!(preferences::differences(rig).await.unwrap(), Vec::<String>::new());
+    });
+}
+
+/// The first ticket of the streams' stage whose message id `picks` takes, once it is there.
+async fn stream_ticket(rig: &Rig, picks: impl Fn(&str) -> bool) -> Value {
+    let found = Mutex::new(Value::Null);
+    run::wait(Duration::from_secs(60), "there is no ticket", || async {
+        let tickets = run::tickets(rig).await?;
+        let mut own = tickets.into_iter().filter(|ticket| {
+            ticket["stage"]["S"] == "capture_stream" && ticket["message_id"]["S"].as_str().is_some_and(&picks)
+        });
+        let ticket = own.next();
+        Ok(ticket.map(|ticket| *found.lock().unwrap() = ticket).is_some())
+    })
+    .await
+    .unwrap();
+    found.into_inner().unwrap()
+}
+
+#[test]
+fn an_item_that_cannot_go_on_stands_whole_in_the_bucket_with_a_ticket_and_holds_up_nobody() {
+    then(async |day| {
+        let rig = &day.rig;
+        // The model says that a customer's number is whole.
+        let poison =
+            json!({ "customer_id": { "N": "1.5" }, "topic": { "S": "poison" }, "note": { "S": "keep me" } });
+        rig.preferences.put(poison).await.unwrap();
+        let mut behind = preferences::key(900_001, "behind");
+        behind["allowed"] = json!({ "BOOL": true });
+        rig.preferences.put(behind).await.unwrap();
+        let record = RecordName {
+            model: "preference".to_owned(),
+            key: r#"{"customer_id":900001,"topic":"behind"}"#.to_owned(),
+        };
+        until("what stands behind does not arrive", || of_record(&rig.warehouse, &record).len() == 1).await;
+        let ticket = stream_ticket(rig, |message| !message.starts_with("aws/lambda/")).await;
+        for (name, value) in [
+            ("reason", "key_value"),
+            ("place", "customer_id"),
+            ("source", "preferences"),
+            ("model", "preference"),
+        ] {
+            assert_eq!(ticket[name]["S"], value, "{name}");
+        }
+        let place = ticket["dead_letter_queue"]["S"].as_str().unwrap();
+        let document = rig.aws().get(&place.replacen("s3:/", "", 1)).await.unwrap();
+        assert_eq!(document.status, 200, "{place}");
+        let image = &document.json().unwrap()["payload"]["Records"][0]["dynamodb"]["NewImage"];
+        assert_eq!(image["note"]["S"], "keep me", "the whole record");
+        rig.aws()
+            .dynamodb("DeleteItem", &json!({ "TableName": preferences::TABLE, "Key": { "customer_id": { "N": "1.5" }, "topic": { "S": "poison" } } }))
+            .await
+            .unwrap();
+        quiet(rig).await;
+    });
+}
+
+#[test]
+fn a_batch_that_the_mapping_gives_up_becomes_a_ticket_and_goes_once_it_is_handed_in_again() {
+    then(async |day| {
+        let rig = &day.rig;
+        // The emulator never gives a batch up: the document is put as Lambda puts it.
+        let mapping = rig.stack.resource("CaptureStreamPreferencesMapping").unwrap();
+        let record = json!({
+            "eventID": "e-given-up",
+            "eventName": "INSERT",
+            "eventSource": "aws:dynamodb",
+            "dynamodb": {
+                "ApproximateCreationDateTime": 1_795_551_563,
+                "Keys": preferences::key(900_002, "given-up"),
+                "NewImage": preferences::key(900_002, "given-up"),
+                "SequenceNumber": "100000000000000000001",
+                "StreamViewType": "NEW_AND_OLD_IMAGES",
+            },
+            "eventSourceARN": rig.preferences.stream_arn(),
+        });
+        let payload = json!({ "Records": [record] }).to_string();
+        let document =
+            json!({ "version": "1.0", "DDBStreamBatchInfo": { "batchSize": 1 }, "payload": payload });
+        let name = format!("aws/lambda/{mapping}/shardId-1/2026-11-24T20.19.23-1");
+        let bucket = rig.stack.output("StreamDeadLetterBucketName").unwrap();
+        let url = format!("{}/{bucket}/{name}", rig.aws().endpoint());
+        let put = hyper::Request::put(url).body(document.to_string().into()).unwrap();
+        assert_eq!(sync_tests::http::send(&sync_tests::http::client(), put).await.unwrap().status, 200);
+
+        let ticket = stream_ticket(rig, |message| message == name).await;
+        assert_eq!(ticket["reason"]["S"], "retries_exhausted");
+        assert_eq!(ticket["source"]["S"], "preferences");
+        assert_eq!(ticket["dead_letter_queue"]["S"], format!("s3://{bucket}/{name}"));
+
+        let function = rig.stack.output("CaptureStreamPreferencesName").unwrap();
+        let path = format!("/2015-03-31/functions/{function}/invocations");
+        let answer = rig.aws().lambda("POST", &path, &document).await.unwrap();
+        assert_eq!(answer, json!({ "batchItemFailures": [] }));
+        let record = RecordName {
+            model: "preference".to_owned(),
+            key: r#"{"customer_id":900002,"topic":"given-up"}"#.to_owned(),
+        };
+        until("it does not arrive", || of_record(&rig.warehouse, &record).len() == 1).await;
+        // The table does not hold it, so that it goes from the warehouse as well.
+        rig.preferences.put(preferences::key(900_002, "given-up")).await.unwrap();
+        rig.preferences.delete(900_002, "given-up").await.unwrap();
+        until("it does not go", || of_record(&rig.warehouse, &record).len() == 3).await;
+        quiet(rig).await;
     });
 }
 
@@ -406,8 +519,7 @@ fn a_caller_inside_aws_pushes_as_its_role_and_as_nobody_else() {
         let role = rig.stack.as_caller(sync_tests::stack::BACKOFFICE_ROLE).await.unwrap();
         let (status, answer) = push(&role, "backoffice").await;
         assert_eq!(status, 202, "{answer}");
-        let record =
-            RecordName { model: "setting".to_owned(), key: r#"{"name":"by-role"}"#.to_owned() };
+        let record = RecordName { model: "setting".to_owned(), key: r#"{"name":"by-role"}"#.to_owned() };
         until("it does not arrive", || of_record(&rig.warehouse, &record).len() == 1).await;
 
         // A source that names no principal, a role that no source names, and a caller without any right to the API.

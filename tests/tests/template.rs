@@ -104,6 +104,82 @@ fn mutants() -> Mutants {
             ],
         ),
         (
+            "a schedule tries once, forgets within its minute, and keeps what it could not hand over",
+            vec![
+                |d| remove(&mut properties(d, "CapturePullPosCustomersSchedule")["Target"], "RetryPolicy"),
+                |d| {
+                    let target = &mut properties(d, "CapturePullPosCustomersSchedule")["Target"];
+                    target["RetryPolicy"]["MaximumEventAgeInSeconds"] = json!(86_400);
+                },
+                |d| remove(&mut properties(d, "CapturePullPosPricesSchedule")["Target"], "DeadLetterConfig"),
+                |d| remove(&mut d["Resources"], "CapturePullPosStoresRetries"),
+                |d| properties(d, "CapturePullPosStoresRetries")["MaximumRetryAttempts"] = json!(2),
+            ],
+        ),
+        (
+            "a run ends before the next one of its schedule begins",
+            vec![
+                |d| properties(d, "CapturePullPosCustomers")["Timeout"] = json!(120),
+                |d| d["Mappings"]["PullSources"]["PosPrices"]["RunSeconds"] = json!(59),
+                |d| {
+                    let rate = json!("rate(5 minutes)");
+                    properties(d, "CapturePullPosStoresSchedule")["ScheduleExpression"] = rate;
+                },
+            ],
+        ),
+        (
+            "a schedule may invoke its function and nothing else",
+            vec![
+                |d| {
+                    let other = json!({ "Fn::GetAtt": ["Transform", "Arn"] });
+                    statement(d, "CapturePullPosCustomersScheduleRole", "Invoke")["Resource"] = other;
+                },
+                |d| {
+                    let both = json!([{ "Fn::GetAtt": ["CapturePullPosPrices", "Arn"] }, { "Fn::GetAtt": ["Ticket", "Arn"] }]);
+                    statement(d, "CapturePullPosPricesScheduleRole", "Invoke")["Resource"] = both;
+                },
+                |d| {
+                    let more = json!(["lambda:InvokeFunction", "lambda:UpdateFunctionCode"]);
+                    statement(d, "CapturePullPosStoresScheduleRole", "Invoke")["Action"] = more;
+                },
+            ],
+        ),
+        (
+            "a function that reads a database reaches its own secret and checkpoints alone",
+            vec![
+                |d| remove(statement(d, "CapturePullPosCustomersRole", "Checkpoints"), "Condition"),
+                |d| {
+                    let checkpoints = statement(d, "CapturePullPosCustomersRole", "Checkpoints");
+                    checkpoints["Condition"]["ForAllValues:StringLike"]["dynamodb:LeadingKeys"][0] =
+                        json!("*");
+                },
+                |d| {
+                    let other = json!({ "Fn::FindInMap": ["Targets", "Loyalty", "Secret"] });
+                    let secret = statement(d, "CapturePullPosPricesRole", "LogIn");
+                    secret["Resource"]["Fn::Sub"][1]["Secret"] = other;
+                },
+                |d| {
+                    let other = json!({ "Fn::FindInMap": ["PullSources", "PosStores", "Name"] });
+                    let checkpoints = statement(d, "CapturePullPosPricesRole", "Checkpoints");
+                    checkpoints["Condition"]["ForAllValues:StringLike"]["dynamodb:LeadingKeys"][1]["Fn::Sub"]
+                        [1]["Name"] = other;
+                },
+            ],
+        ),
+        (
+            "a database that stops, lags, waits or fills its disk has an alarm that tells somebody",
+            vec![
+                |d| remove(&mut d["Resources"], "CapturePullPosCustomersErrorAlarm"),
+                |d| remove(properties(d, "CapturePullPosCustomersStoppedAlarm"), "AlarmActions"),
+                |d| properties(d, "CapturePullPosPricesLagAlarm")["Threshold"] = json!(86_400_000),
+                |d| properties(d, "CapturePullPosStoresHorizonAlarm")["MetricName"] = json!("horizon_age"),
+                |d| {
+                    let other = json!({ "Fn::FindInMap": ["PullSources", "PosStores", "Name"] });
+                    properties(d, "CapturePullPosCustomersRetainedAlarm")["Dimensions"][1]["Value"] = other;
+                },
+            ],
+        ),
+        (
             "a stream is read from its oldest record, in halves when need be, and never gives up a record for nothing",
             vec![
                 |d| remove(properties(d, "CaptureStreamPreferencesMapping"), "FunctionResponseTypes"),
@@ -206,6 +282,7 @@ fn mutants() -> Mutants {
                 |d| properties(d, "ChangesDeadLetterQueue")["MessageRetentionPeriod"] = json!(345_600),
                 |d| remove(properties(d, "LoyaltySubscriptionDeadLetterQueue"), "FifoQueue"),
                 |d| properties(d, "TicketRuleDeadLetterQueue")["FifoQueue"] = json!(true),
+                |d| properties(d, "PullScheduleDeadLetterQueue")["FifoQueue"] = json!(true),
             ],
         ),
         (
@@ -337,8 +414,18 @@ fn mutants() -> Mutants {
             ],
         ),
         (
-            "each role takes the permissions boundary and trusts Lambda alone",
+            "each role takes the permissions boundary and trusts Lambda, or its schedule, alone",
             vec![
+                |d| {
+                    let trust =
+                        &mut properties(d, "CapturePullPosPricesScheduleRole")["AssumeRolePolicyDocument"];
+                    remove(&mut trust["Statement"][0]["Condition"]["StringEquals"], "aws:SourceAccount");
+                },
+                |d| {
+                    let trust =
+                        &mut properties(d, "TransformRole")["AssumeRolePolicyDocument"]["Statement"][0];
+                    trust["Principal"] = json!({ "Service": "scheduler.amazonaws.com" });
+                },
                 |d| remove(properties(d, "DeliverLoyaltyRole"), "PermissionsBoundary"),
                 |d| properties(d, "Enrich")["Role"] = json!({ "Fn::GetAtt": ["TransformRole", "Arn"] }),
                 |d| {
@@ -385,6 +472,7 @@ fn mutants() -> Mutants {
         (
             "each target, source and stream of the mappings is there",
             vec![
+                |d| d["Mappings"]["PullSources"]["Erp"] = d["Mappings"]["PullSources"]["PosStores"].clone(),
                 |d| d["Mappings"]["Streams"]["Orders"] = d["Mappings"]["Streams"]["Preferences"].clone(),
                 |d| d["Mappings"]["Targets"]["Desk"] = d["Mappings"]["Targets"]["Loyalty"].clone(),
                 |d| d["Mappings"]["Sources"]["Erp"] = json!({ "Secret": "datasync/source/erp" }),
@@ -392,9 +480,11 @@ fn mutants() -> Mutants {
         ),
         (
             "what is for a laptop, and what bills by the hour, is off",
-            vec![|d| d["Parameters"]["AllowLoopback"]["Default"] = json!("true"), |d| {
-                d["Parameters"]["FixedEgress"]["Default"] = json!("true")
-            }],
+            vec![
+                |d| d["Parameters"]["PullSchedule"]["Default"] = json!("ENABLED"),
+                |d| d["Parameters"]["AllowLoopback"]["Default"] = json!("true"),
+                |d| d["Parameters"]["FixedEgress"]["Default"] = json!("true"),
+            ],
         ),
     ]
 }

@@ -151,7 +151,7 @@ impl<'a> StreamRecord<'a> {
 
     /// True if DynamoDB removed the item itself, because its time to live was over.
     pub fn is_by_ttl(&self) -> bool {
-        let identity = self.user_identity.and_then(|raw| parse::<UserIdentity>(raw));
+        let identity = self.user_identity.and_then(parse::<UserIdentity>);
         identity.is_some_and(|identity| {
             identity.kind.as_deref() == Some("Service")
                 && identity.principal_id.as_deref() == Some("dynamodb.amazonaws.com")

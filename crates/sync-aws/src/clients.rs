@@ -89,6 +89,17 @@ impl Clients {
         aws_sdk_s3::Client::new(&self.config)
     }
 
+    /// A client for Lambda, which waits for as long as a function may take. A call whose answer is late is not repeated:
+    /// its function still works.
+    #[cfg(feature = "lambda")]
+    pub fn lambda(&self) -> aws_sdk_lambda::Client {
+        let patient = TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).build();
+        let config = aws_sdk_lambda::config::Builder::from(&self.config)
+            .timeout_config(patient)
+            .retry_config(RetryConfig::disabled());
+        aws_sdk_lambda::Client::from_conf(config.build())
+    }
+
     /// A client for Secrets Manager.
     pub fn secrets_manager(&self) -> aws_sdk_secretsmanager::Client {
         aws_sdk_secretsmanager::Client::new(&self.config)

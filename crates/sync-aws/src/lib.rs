@@ -9,6 +9,8 @@ pub mod dynamodb;
 mod error;
 pub mod eventbridge;
 pub mod kms;
+#[cfg(feature = "lambda")]
+pub mod lambda;
 pub mod s3;
 pub mod secrets;
 pub mod sns;

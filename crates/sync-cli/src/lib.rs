@@ -1,7 +1,10 @@
 //! What `datasync` does, apart from its process: every command writes to a writer and says how it ended.
 
 mod filter_policy;
+mod outputs;
+mod pull;
 mod reveal;
+mod sql;
 mod template;
 mod validate;
 
@@ -10,12 +13,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use sync_domain::id::TargetId;
+use sync_domain::id::{SourceId, TargetId};
 
+pub use self::pull::{Backfill, Pull, Resync};
 pub use self::reveal::Reveal;
+pub use self::sql::Sql;
 pub use self::validate::Validate;
 
-/// Checks a configuration before a deploy, opens sealed values.
+/// Checks a configuration before a deploy, sets sources up and reads them anew, opens sealed values.
 #[derive(Debug, Parser)]
 #[command(name = "datasync", about)]
 pub struct Arguments {
@@ -37,6 +42,14 @@ enum Command {
         #[arg(long, default_value = DEFAULT_CONFIG)]
         config: PathBuf,
     },
+    /// Prints what an administrator runs at a source's database: objects and grants of its mode.
+    Sql(Sql),
+    /// Looks at a source that is read, or lets a stopped one go on.
+    Pull(Pull),
+    /// Sends the rows of a model that are there already, as snapshots.
+    Backfill(Backfill),
+    /// Begins a source anew after its changes were lost: raises its epoch and backfills all its models.
+    Resync(Resync),
 }
 
 const DEFAULT_CONFIG: &str = "infra/layer/sync";
@@ -62,6 +75,15 @@ pub enum Error {
     /// There is no such target, or the configuration is wrong.
     #[error("no target {0} in a valid configuration; run datasync validate")]
     NoTarget(TargetId),
+    /// There is no such source that is read, or the configuration is wrong.
+    #[error("no database source {0} in a valid configuration; run datasync validate")]
+    NoSource(SourceId),
+    /// The source's file and its models do not fit together.
+    #[error("no SQL")]
+    Sql(#[from] sync_sources::Error),
+    /// The source's function did not do what it was asked for.
+    #[error("not done")]
+    Pull(#[from] pull::Error),
     /// A sealed value could not be opened.
     #[error("not opened")]
     Reveal(#[from] reveal::Error),
@@ -80,6 +102,22 @@ pub fn run(arguments: &Arguments, input: &mut dyn Read, out: &mut dyn Write) -> 
         }
         Command::FilterPolicy { target, config } => {
             filter_policy::run(target, config, out)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Sql(command) => {
+            sql::run(command, out)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Pull(command) => {
+            pull::pull(command, out)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Backfill(command) => {
+            pull::backfill(command, out)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Resync(command) => {
+            pull::resync(command, out)?;
             Ok(ExitCode::SUCCESS)
         }
     }

@@ -5,7 +5,6 @@ use std::io::{Read, Write};
 use std::path::PathBuf;
 
 use clap::Args;
-use serde::Deserialize;
 use sync_aws::clients::Clients;
 use sync_aws::dynamodb::DynamoKeyTable;
 use sync_aws::kms::KmsKeys;
@@ -14,6 +13,8 @@ use sync_domain::ports::{self, KeyService, KeyTable};
 use sync_domain::protect::{OpenError, UnwrappedKey, open, sealed_parts};
 use sync_lambda::settings::Lookup;
 use zeroize::Zeroizing;
+
+use crate::outputs::{self, Outputs};
 
 /// Opens a sealed value with your own AWS credentials.
 #[derive(Debug, Args)]
@@ -49,25 +50,9 @@ pub enum Error {
     /// The runtime for the calls cannot be made, or the result cannot be written.
     #[error("the value cannot be fetched or written")]
     Shell(#[source] std::io::Error),
-    /// The outputs cannot be read.
-    #[error("{path} does not hold a list of outputs")]
-    Outputs {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// Neither an option nor the environment nor the outputs say it.
-    #[error("say {option}, set {variable}, or give --outputs with {output}")]
-    Unknown {
-        /// The option of the command line.
-        option: &'static str,
-        /// The variable of the environment.
-        variable: &'static str,
-        /// The output of the stack.
-        output: &'static str,
-    },
+    /// It is not known where the keys are.
+    #[error(transparent)]
+    Where(#[from] outputs::Error),
     /// The Keys table has no such key.
     #[error("the Keys table has no key {0}; is it the table of the stack that sealed the value?")]
     NoKey(String),
@@ -102,12 +87,9 @@ pub(crate) fn run(
     let sealed = sealed.trim().trim_matches('"');
     // What is no sealed value is said before anything is asked of AWS.
     sealed_parts(sealed).ok_or(OpenError::Format)?;
-    let outputs = command.outputs.as_deref().map(read_outputs).transpose()?.unwrap_or_default();
+    let outputs = Outputs::read(command.outputs.as_deref())?;
     let setting = |given: &Option<String>, option, variable, output| {
-        let from_outputs = || outputs.iter().find(|own| own.key == output).map(|own| own.value.clone());
-        let from_environment = || environment.get(variable).filter(|value| !value.is_empty());
-        let value = given.clone().or_else(from_outputs).or_else(from_environment);
-        value.ok_or(Error::Unknown { option, variable, output })
+        outputs.setting(environment, given.as_deref(), option, variable, output)
     };
     let table = setting(&command.keys_table, "--keys-table", "KEYS_TABLE", "KeysTableName")?;
     let key = setting(&command.value_key, "--value-key", "VALUE_KEY_ARN", "ValueKeyArn")?;
@@ -138,20 +120,6 @@ async fn reveal(
     let key = UnwrappedKey::new(&plain, key_id)?;
     let rid = RecordId::from_wire(command.rid.as_str());
     Ok(Zeroizing::new(open(&key, sealed, &model, &attribute, &rid)?))
-}
-
-#[derive(Debug, Deserialize)]
-struct Output {
-    #[serde(rename = "OutputKey")]
-    key: String,
-    #[serde(rename = "OutputValue")]
-    value: String,
-}
-
-fn read_outputs(path: &std::path::Path) -> Result<Vec<Output>, Error> {
-    let wrong = |source| Error::Outputs { path: path.to_owned(), source };
-    let text = std::fs::read_to_string(path).map_err(|source| wrong(source.into()))?;
-    serde_json::from_str(&text).map_err(|source| wrong(source.into()))
 }
 
 #[cfg(test)]

@@ -16,6 +16,9 @@ use sync_domain::config::filter::{ANY, FilterPolicy, MAX_COMBINATIONS};
 /// can be: those of a configuration start with `datasync/`.
 pub(crate) const NO_SECRET: &str = "none";
 
+/// The longest run of a minute (`RunSeconds`).
+const LONGEST_RUN: u32 = 54;
+
 /// What was found in the template.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
@@ -30,8 +33,6 @@ struct Template {
     mappings: Mappings,
     #[serde(rename = "Parameters", default)]
     parameters: Section,
-    #[serde(rename = "Conditions", default)]
-    conditions: Section,
     #[serde(rename = "Resources", default)]
     resources: Section,
     #[serde(rename = "Outputs", default)]
@@ -42,6 +43,8 @@ struct Template {
 struct Mappings {
     #[serde(rename = "Sources", default)]
     sources: Entries<SourceEntry>,
+    #[serde(rename = "PullSources", default)]
+    pulls: Entries<PullEntry>,
     #[serde(rename = "Streams", default)]
     streams: Entries<StreamEntry>,
     #[serde(rename = "Targets", default)]
@@ -52,6 +55,15 @@ struct Mappings {
 #[serde(rename_all = "PascalCase")]
 struct SourceEntry {
     secret: Spanned<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct PullEntry {
+    name: Spanned<String>,
+    secret: Spanned<String>,
+    state: Spanned<String>,
+    run_seconds: Spanned<u32>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -213,19 +225,17 @@ impl Check<'_> {
 
     fn template(&mut self, template: &Template, config: &SyncConfig) {
         self.sources(&template.mappings.sources, config);
+        self.pulls(&template.mappings.pulls, config);
         self.streams(template, config);
         self.targets(&template.mappings.targets, config);
         self.logical_ids(template);
-        let sections = [
-            ("Conditions", &template.conditions),
-            ("Resources", &template.resources),
-            ("Outputs", &template.outputs),
-        ];
+        let sections = [("Resources", &template.resources), ("Outputs", &template.outputs)];
         for (section, parts) in sections {
             for each in &parts.loops {
                 let path = format!("{section}.{}", each.name);
                 match each.variable.as_str() {
                     "Source" => self.items(each, &path, &names(&template.mappings.sources), "Sources"),
+                    "Pull" => self.items(each, &path, &names(&template.mappings.pulls), "PullSources"),
                     "Stream" => self.items(each, &path, &names(&template.mappings.streams), "Streams"),
                     "Target" => self.items(each, &path, &names(&template.mappings.targets), "Targets"),
                     _ => {}
@@ -234,6 +244,7 @@ impl Check<'_> {
         }
         let needed = [
             ("Source", config.sources().any(|source| source.push.is_some())),
+            ("Pull", config.sources().any(|source| source.postgres.is_some())),
             ("Stream", config.sources().any(|source| source.dynamodb.is_some())),
             ("Target", config.targets().next().is_some()),
         ];
@@ -323,6 +334,54 @@ impl Check<'_> {
             let place = entries.0.last().map_or(Location::UNKNOWN, |(name, _)| name.referenced);
             let entry = format!("{}: {{ Secret: {secret} }}", logical_name(source));
             self.error(place, "Mappings.Sources", format!("source {source} has no entry; add `{entry}`"));
+        }
+    }
+
+    /// Each database that is read has an entry: a function of its own, which may open that one secret.
+    fn pulls(&mut self, entries: &Entries<PullEntry>, config: &SyncConfig) {
+        let mut secrets: BTreeMap<&str, &str> = BTreeMap::new();
+        for source in config.sources() {
+            if let Some(postgres) = &source.postgres {
+                secrets.insert(source.source.as_str(), &postgres.url_secret);
+            }
+        }
+        for (name, entry) in &entries.0 {
+            let path = format!("Mappings.PullSources.{}", name.value);
+            match secrets.remove(entry.name.value.as_str()) {
+                None => self.error(
+                    entry.name.referenced,
+                    &format!("{path}.Name"),
+                    "no source with `postgres` has this name (or another entry does already); correct or remove the entry",
+                ),
+                Some(secret) if secret != entry.secret.value => self.error(
+                    entry.secret.referenced,
+                    &format!("{path}.Secret"),
+                    format!("the source's file names {secret}; write that here"),
+                ),
+                Some(_) => {}
+            }
+            if !matches!(entry.state.value.as_str(), "ENABLED" | "DISABLED") {
+                self.error(
+                    entry.state.referenced,
+                    &format!("{path}.State"),
+                    "must be ENABLED, or DISABLED to have the source read only when asked",
+                );
+            }
+            if entry.run_seconds.value > LONGEST_RUN {
+                self.error(
+                    entry.run_seconds.referenced,
+                    &format!("{path}.RunSeconds"),
+                    format!("must be 0 to {LONGEST_RUN}: the function ends after 60 seconds, and needs some for its last page"),
+                );
+            }
+        }
+        for (source, secret) in secrets {
+            let place = entries.0.last().map_or(Location::UNKNOWN, |(name, _)| name.referenced);
+            let entry = format!(
+                "{}: {{ Name: {source}, Secret: {secret}, State: ENABLED, RunSeconds: {LONGEST_RUN} }}",
+                logical_name(source)
+            );
+            self.error(place, "Mappings.PullSources", format!("source {source} has no entry; add `{entry}`"));
         }
     }
 

@@ -270,8 +270,8 @@ fn a_value_in_the_wrong_place_is_never_shown() {
 fn the_sample_files_parse() {
     let files = samples();
     let config = SyncConfig::parse(&files).unwrap_or_else(|errors| panic!("{errors:#?}"));
-    assert_eq!(config.models().count(), 4);
-    assert_eq!(config.sources().count(), 3);
+    assert_eq!(config.models().count(), 8);
+    assert_eq!(config.sources().count(), 7);
     assert_eq!(config.targets().count(), 2);
 }
 
@@ -284,12 +284,18 @@ pub(crate) fn samples() -> Vec<ConfigFile> {
     }
     sample![
         "models/customer.yaml",
+        "models/pos_customer.yaml",
+        "models/pos_price.yaml",
+        "models/pos_store.yaml",
         "models/preference.yaml",
         "models/price.yaml",
         "models/setting.yaml",
         "models/store.yaml",
         "sources/backoffice.yaml",
         "sources/crm.yaml",
+        "sources/pos-customers.yaml",
+        "sources/pos-prices.yaml",
+        "sources/pos-stores.yaml",
         "sources/preferences.yaml",
         "sources/shop.yaml",
         "targets/loyalty.yaml",

@@ -6,6 +6,7 @@
 mod dynamodb;
 mod model;
 mod network;
+mod postgres;
 mod source;
 mod target;
 

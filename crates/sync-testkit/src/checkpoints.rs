@@ -76,7 +76,7 @@ impl MemoryCheckpoints {
     }
 
     /// Changes a row, whoever holds it.
-    fn from_outside(&self, row: &str, change: impl FnOnce(&mut Row)) -> bool {
+    fn whoever_holds(&self, row: &str, change: impl FnOnce(&mut Row)) -> bool {
         lock(&self.state).rows.get_mut(row).map(change).is_some()
     }
 }
@@ -146,7 +146,7 @@ impl Checkpoints for MemoryCheckpoints {
 
     async fn halt(&self, row: &str, reason: &str) -> Result<bool> {
         self.faults.single("memory:Halt", || {
-            Ok(self.from_outside(row, |row| {
+            Ok(self.whoever_holds(row, |row| {
                 row.checkpoint.stopped = Some(reason.to_owned());
                 row.token += 1;
                 row.free();
@@ -156,7 +156,7 @@ impl Checkpoints for MemoryCheckpoints {
 
     async fn resume(&self, row: &str) -> Result<bool> {
         self.faults
-            .single("memory:Resume", || Ok(self.from_outside(row, |row| row.checkpoint.stopped = None)))
+            .single("memory:Resume", || Ok(self.whoever_holds(row, |row| row.checkpoint.stopped = None)))
     }
 
     async fn restart(&self, row: &str, at_least: u32) -> Result<u32> {

@@ -39,6 +39,7 @@ pub fn text(ticket: &Ticket) -> String {
     let (stage, code, place) = (failure.stage, &failure.reason.code, shown(&failure.reason.place));
     let head = match &failure.dead_letter_queue {
         Some(_) => "A record cannot go on and stands in a dead-letter queue.",
+        None if failure.stage == Stage::CapturePull => "A source is not read as it should be, or a row of it cannot go on.",
         None => "A record cannot go on for now; it stays in its queue and is tried again.",
     };
     let queue = failure.dead_letter_queue.as_deref().unwrap_or("none");
@@ -66,6 +67,10 @@ pub fn text(ticket: &Ticket) -> String {
 
 /// What whoever reads the alert should do. By reason where the reason says more than the stage.
 fn advice(failure: &FailureEvent) -> &'static str {
+    if failure.stage == Stage::CapturePull {
+        return "see what docs/OPERATIONS.md (Sources that are read) says of the reason; the log of the source's function names \
+                place and remedy. A source that is stopped takes a resync.";
+    }
     if failure.dead_letter_queue.is_none() {
         return "check the target's address and credentials. Nothing is lost: its events wait in its own queue and go out \
                 when it accepts again.";
@@ -75,11 +80,8 @@ fn advice(failure: &FailureEvent) -> &'static str {
                 a record that is out of date by then is not sent again.";
     }
     match failure.stage {
-        Stage::CapturePush => {
+        Stage::CapturePush | Stage::CapturePull => {
             "look at what the source sends against its model and have the source send the record again."
-        }
-        Stage::CapturePull => {
-            "see which source and place it is, and what docs/OPERATIONS.md says of the reason."
         }
         Stage::CaptureStream => {
             "hold the record's place against the model's YAML, correct the model, then hand the document in the dead-letter bucket \

@@ -57,9 +57,10 @@ impl Budget {
         let family = name.split('.').next().unwrap_or(name);
         match family {
             "start" | "binary" => Some(Self::AtMost(10.0)),
-            "memory" => Some(Self::AtMost(16.0)),
+            "memory" | "log_pull_memory" => Some(Self::AtMost(16.0)),
             "kms_calls" => Some(Self::AtMost(1.0)),
             "transform" => Some(Self::AtMost(0.75)),
+            "log_pull" => Some(Self::AtLeast(0.9)),
             "deliver" | "deliver_10ms" => Some(Self::AtLeast(0.7)),
             _ => None,
         }

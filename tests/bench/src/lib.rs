@@ -5,6 +5,7 @@ pub mod artifacts;
 pub mod clock;
 pub mod function;
 pub mod http;
+pub mod log;
 pub mod outside;
 pub mod pipeline;
 pub mod runtime;

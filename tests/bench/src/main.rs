@@ -11,6 +11,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use sync_bench::artifacts::{Binaries, FUNCTIONS};
 use sync_bench::function::Function;
+use sync_bench::log;
 use sync_bench::pipeline::{self, Stage, median};
 use sync_bench::workload;
 use sync_bench::world::World;
@@ -40,6 +41,8 @@ fn main() -> Result<()> {
     transform(&programs, &mut figures)?;
     say("deliver against its floor")?;
     deliver(&programs, &binaries, &mut figures)?;
+    say("the log of a database against pg_recvlogical")?;
+    log(&programs, &mut figures)?;
     say("starts")?;
     starts(&binaries, &mut figures)?;
     say("requests of 1,000 changes")?;
@@ -78,6 +81,19 @@ fn deliver(programs: &programs::Programs, binaries: &Binaries, figures: &mut Fig
         }
         let rate = |batch: Duration| f64::from(10) / batch.as_secs_f64();
         figures.against(name, rate(ours), rate(floor), Unit::PerSecond);
+    }
+    Ok(())
+}
+
+/// Many small transactions, and one large one: the rate, what the reader takes of the machine's memory, and what the
+/// server puts into temporary files.
+fn log(programs: &programs::Programs, figures: &mut Figures) -> Result<()> {
+    for (suffix, measured) in
+        [("", log::small(programs.log())?), (".one_transaction", log::large(programs.log())?)]
+    {
+        figures.against(&format!("log_pull{suffix}"), measured.rate, measured.floor, Unit::PerSecond);
+        figures.add(&format!("log_pull_memory{suffix}"), megabytes(measured.memory), Unit::Megabytes);
+        figures.add(&format!("log_pull_temporary{suffix}"), megabytes(measured.temporary), Unit::Megabytes);
     }
     Ok(())
 }

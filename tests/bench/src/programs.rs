@@ -15,6 +15,7 @@ const TURNS: usize = 6;
 pub(crate) struct Programs {
     transform: PathBuf,
     send: PathBuf,
+    log: PathBuf,
     floor: PathBuf,
 }
 
@@ -37,7 +38,7 @@ impl Programs {
         let mut transform = cargo();
         transform
             .args(["build", "--quiet", "--release", "--package", "sync-bench"])
-            .args(["--bin", "transform_loop", "--bin", "send_loop"])
+            .args(["--bin", "transform_loop", "--bin", "send_loop", "--bin", "log_pull"])
             .arg("--target-dir")
             .arg(target);
         run(&mut transform)?;
@@ -56,7 +57,13 @@ impl Programs {
             .arg(&floors);
         run(&mut floor)?;
         let (transform, send) = (release.join("transform_loop"), release.join("send_loop"));
-        Ok(Self { transform, send, floor: floors.join("release/parse-and-write") })
+        let log = release.join("log_pull");
+        Ok(Self { transform, send, log, floor: floors.join("release/parse-and-write") })
+    }
+
+    /// The reader of a database's log.
+    pub(crate) fn log(&self) -> &Path {
+        &self.log
     }
 
     /// The floor of `deliver`: the median time of a batch of ten.

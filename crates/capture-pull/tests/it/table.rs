@@ -158,7 +158,7 @@ impl Reader for Log {
         let to = self.end.min(self.at + PAGE);
         let rows = self.table.0.lock().unwrap().log[self.at..to].to_vec();
         let raised = |row: Row| {
-            let position = &row.version.as_str()[9..];
+            let (_, position) = row.version.as_str().split_once('-').unwrap();
             Row { version: Version::parse(&format!("{:08x}-{position}", self.epoch)).unwrap(), ..row }
         };
         self.at = to;

@@ -11,7 +11,7 @@ use crate::refusal::{Fault, fault_in_change};
 /// What a message is.
 pub(super) enum Message<'a> {
     /// A change of a row or of a whole table.
-    Event(Envelope<'a>),
+    Event(Box<Envelope<'a>>),
     /// Something that Debezium sends besides, and what.
     PassedOver(&'static str),
 }
@@ -89,13 +89,13 @@ pub(super) fn read(span: Span<'_>) -> Result<Message<'_>, Fault> {
     let source = source.filter(|source| source.kind == Kind::Object).ok_or_else(|| missing("source"))?;
     let (source, committed_us) = read_source(source.raw).map_err(scanned)?;
     let read_us = || micros(ts_us, 1, 1).or_else(|| micros(ts_ms, 1_000, 1));
-    Ok(Message::Event(Envelope {
+    Ok(Message::Event(Box::new(Envelope {
         op,
         before: object(before, "before")?,
         after: object(after, "after")?,
         source: source.ok_or_else(|| missing("source.connector"))?,
         committed_us: committed_us.or_else(read_us),
-    }))
+    })))
 }
 
 /// The event without the schema that Kafka Connect's JSON converter puts beside it; none for a tombstone.

@@ -7,9 +7,13 @@ use capture_push::gateway::GatewayRequest;
 use crate::bench::Bench;
 
 /// File, status, what the answer says in short, messages in the queue.
-const EXPECTED: [(&str, u16, &str, usize); 15] = [
+const EXPECTED: [(&str, u16, &str, usize); 19] = [
     ("all-refused", 422, "unknown_operation", 0),
     ("bad-signature", 401, "wrong_signature", 0),
+    ("debezium-batch", 202, "heartbeat", 3),
+    ("debezium-mysql-with-schema", 202, "evt_", 1),
+    ("debezium-postgres", 202, "evt_", 1),
+    ("debezium-truncated", 422, "truncated", 1),
     ("duplicate-name", 400, "duplicate_name", 0),
     ("forbidden-model", 403, "forbidden_model", 0),
     ("iam", 202, "chg_", 1),

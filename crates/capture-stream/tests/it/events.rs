@@ -7,8 +7,10 @@ use capture_stream::payload::Error;
 
 use crate::world::World;
 
-/// Of each file: the messages in the queue, and the reasons of what is parked.
-const EXPECTED: [(&str, Result<(usize, &[&str]), Error>); 12] = [
+/// How a file ends: the messages in the queue, and the reasons of what is parked.
+type End = Result<(usize, &'static [&'static str]), Error>;
+
+const EXPECTED: [(&str, End); 12] = [
     ("batch.json", Ok((4, &[]))),
     ("insert.json", Ok((1, &[]))),
     ("keys-only.json", Err(Error::OtherView)),

@@ -5,7 +5,7 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::batch_get_item::BatchGetItemOutput;
 use aws_sdk_dynamodb::operation::get_item::GetItemOutput;
 use aws_sdk_dynamodb::operation::put_item::{PutItemError, PutItemOutput};
-use aws_sdk_dynamodb::operation::update_item::UpdateItemOutput;
+use aws_sdk_dynamodb::operation::update_item::{UpdateItemError, UpdateItemOutput};
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::error::ConditionalCheckFailedException;
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
@@ -13,7 +13,8 @@ use aws_smithy_mocks::{Rule, RuleMode, mock, mock_client};
 use sync_domain::id::{RecordId, SourceId};
 use sync_domain::outcome::{FailureEvent, Reason, Stage};
 use sync_domain::ports::{
-    KeyTable, Kind, Ledger, LedgerRow, LookupTable, Receipt, Receipts, Ticket, Tickets,
+    Checkpoint, Checkpoints, KeyTable, Kind, Lease, Ledger, LedgerRow, LookupTable, Receipt, Receipts, Taken,
+    Ticket, Tickets,
 };
 use sync_domain::version::Version;
 
@@ -431,4 +432,149 @@ async fn a_lookup_without_an_item_finds_nothing_and_a_key_must_be_a_scalar() {
     for bad in ["true", "null", "{}", "[1]", "", "\"open"] {
         assert_eq!(lookup.get("t", &key(bad)).await.unwrap_err().code, "KeyNotScalar", "{bad}");
     }
+}
+
+fn checkpoint_item(token: u64, revision: u64) -> Item {
+    Item::from([
+        ("pk".to_owned(), text("crm-db")),
+        ("cursor".to_owned(), text("c1")),
+        ("epoch".to_owned(), number(2)),
+        ("revision".to_owned(), number(revision)),
+        ("token".to_owned(), number(token)),
+        ("owner".to_owned(), text("request-1")),
+        ("lease_until".to_owned(), number(u64::MAX)),
+    ])
+}
+
+fn update_failed(item: Option<Item>) -> UpdateItemError {
+    let meta =
+        aws_sdk_dynamodb::error::ErrorMetadata::builder().code("ConditionalCheckFailedException").build();
+    let failed = ConditionalCheckFailedException::builder().set_item(item).meta(meta);
+    UpdateItemError::ConditionalCheckFailedException(failed.build())
+}
+
+fn checkpoints(rules: &[&Rule]) -> DynamoCheckpoints {
+    DynamoCheckpoints::new(client(rules), "checkpoints")
+}
+
+const LEASE: Duration = Duration::from_secs(30);
+
+fn lease(token: u64, revision: u64) -> Lease {
+    Lease { row: "crm-db".to_owned(), token, revision }
+}
+
+#[tokio::test]
+async fn a_lease_is_taken_when_it_is_free_or_over_and_its_token_grows() {
+    let rule = mock!(Client::update_item)
+        .match_requests(|input| {
+            let values = input.expression_attribute_values().unwrap();
+            let at = |name: &str| values[name].as_n().unwrap().parse::<u64>().unwrap();
+            let condition = input.condition_expression().unwrap();
+            condition.contains("attribute_not_exists(#stopped) AND")
+                && condition.contains("#until <= :now")
+                && condition.contains("#owner = :owner")
+                && input.update_expression().unwrap().contains("ADD #token :one")
+                && at(":until") == at(":now") + 30_000
+        })
+        .sequence()
+        .output(|| UpdateItemOutput::builder().set_attributes(Some(checkpoint_item(7, 3))).build())
+        .error(|| update_failed(Some(checkpoint_item(7, 3))))
+        .error(|| {
+            let mut stopped = checkpoint_item(7, 3);
+            stopped.insert("stopped".to_owned(), text("slot_lost"));
+            update_failed(Some(stopped))
+        })
+        .build();
+    let table = checkpoints(&[&rule]);
+    let expected =
+        Checkpoint { cursor: Some("c1".to_owned()), epoch: 2, revision: 3, stopped: None, held: true };
+    assert_eq!(
+        table.take("crm-db", "request-1", LEASE).await.unwrap(),
+        Taken::Held(lease(7, 3), expected.clone())
+    );
+    assert_eq!(table.take("crm-db", "request-2", LEASE).await.unwrap(), Taken::Busy);
+    let stopped = Checkpoint { stopped: Some("slot_lost".to_owned()), ..expected };
+    assert_eq!(table.take("crm-db", "request-2", LEASE).await.unwrap(), Taken::Stopped(stopped));
+}
+
+#[tokio::test]
+async fn a_cursor_is_saved_under_the_token_and_the_revision_alone() {
+    let rule = mock!(Client::update_item)
+        .match_requests(|input| {
+            let values = input.expression_attribute_values().unwrap();
+            input.condition_expression() == Some("#token = :token AND #revision = :revision")
+                && (&values[":token"], &values[":revision"]) == (&number(7), &number(3))
+                && (&values[":next"], &values[":cursor"]) == (&number(4), &text("c2"))
+        })
+        .sequence()
+        .output(|| UpdateItemOutput::builder().build())
+        .error(|| update_failed(Some(checkpoint_item(8, 3))))
+        .build();
+    let table = checkpoints(&[&rule]);
+    let mut own = lease(7, 3);
+    assert!(table.save(&mut own, "c2", LEASE).await.unwrap());
+    assert_eq!(own.revision, 4);
+    let mut lost = lease(7, 3);
+    assert!(!table.save(&mut lost, "c2", LEASE).await.unwrap());
+    assert_eq!(lost.revision, 3);
+}
+
+#[tokio::test]
+async fn a_save_that_was_done_although_its_answer_was_lost_counts() {
+    let stands = |cursor: &'static str| {
+        move || {
+            let mut item = checkpoint_item(7, 4);
+            item.insert("cursor".to_owned(), text(cursor));
+            update_failed(Some(item))
+        }
+    };
+    for (cursor, saved) in [("c2", true), ("c9", false)] {
+        let rule = mock!(Client::update_item).then_error(stands(cursor));
+        assert_eq!(checkpoints(&[&rule]).save(&mut lease(7, 3), "c2", LEASE).await.unwrap(), saved);
+    }
+}
+
+#[tokio::test]
+async fn only_the_holder_gives_back_or_stops() {
+    let rule = mock!(Client::update_item)
+        .match_requests(|input| input.condition_expression() == Some("#token = :token"))
+        .sequence()
+        .output(|| UpdateItemOutput::builder().build())
+        .error(|| update_failed(Some(checkpoint_item(8, 3))))
+        .output(|| UpdateItemOutput::builder().build())
+        .build();
+    let table = checkpoints(&[&rule]);
+    assert!(table.release(&lease(7, 3)).await.unwrap());
+    assert!(!table.release(&lease(7, 3)).await.unwrap());
+    assert!(table.stop(&lease(7, 3), "slot_lost").await.unwrap());
+}
+
+#[tokio::test]
+async fn a_restart_raises_the_epoch_above_every_other_and_fences_whoever_reads() {
+    let get = mock!(Client::get_item)
+        .match_requests(|input| input.consistent_read() == Some(true))
+        .then_output(|| GetItemOutput::builder().set_item(Some(checkpoint_item(7, 3))).build());
+    let rule = mock!(Client::update_item)
+        .match_requests(|input| {
+            let change = input.update_expression().unwrap();
+            input.condition_expression() == Some("#epoch = :epoch")
+                && change.contains("REMOVE #cursor, #stopped, #owner, #until")
+                && change.contains("ADD #token :one")
+        })
+        .then_output(|| UpdateItemOutput::builder().build());
+    let table = checkpoints(&[&get, &rule]);
+    assert_eq!(table.restart("crm-db", 0).await.unwrap(), 3);
+    assert_eq!(table.restart("crm-db", 9).await.unwrap(), 10);
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_neither_halted_nor_resumed() {
+    let rule = mock!(Client::update_item)
+        .match_requests(|input| input.condition_expression() == Some("attribute_exists(#pk)"))
+        .then_error(|| update_failed(None));
+    let get = mock!(Client::get_item).then_output(|| GetItemOutput::builder().build());
+    let table = checkpoints(&[&rule, &get]);
+    assert!(!table.halt("crm-db#backfill#customer#r1", "paused").await.unwrap());
+    assert!(!table.resume("crm-db").await.unwrap());
+    assert_eq!(table.read("crm-db").await.unwrap(), None);
 }

@@ -275,8 +275,6 @@ Parameters:
 Mappings:
   Streams:
     OrdersDb: { Name: orders-db, Table: orders, ParallelizationFactor: 2 }
-Conditions:
-  Fn::ForEach::Read: [Stream, [OrdersDb], { \"Reads${Stream}\": !Not [x] }]
 Resources:
   Fn::ForEach::Streams: [Stream, [OrdersDb], { \"CaptureStream${Stream}\": { Type: X } }]
 ";
@@ -312,14 +310,9 @@ fn every_table_that_is_read_has_its_entry_its_parameter_and_its_place_in_the_loo
             "template.yaml:5:5: Mappings.Streams.OrdersDb: has no parameter OrdersDbStreamArn; add one",
         ),
         (
-            "Read: [Stream, [OrdersDb]",
-            "Read: [Stream, []",
-            "template.yaml:7:31: Conditions.Fn::ForEach::Read: OrdersDb of Mappings.Streams is missing",
-        ),
-        (
             "Streams: [Stream, [OrdersDb]",
             "Streams: [Stream, [OrdersDb, Other]",
-            "template.yaml:9:34: Resources.Fn::ForEach::Streams: Other has no entry in Mappings.Streams",
+            "template.yaml:7:34: Resources.Fn::ForEach::Streams: Other has no entry in Mappings.Streams",
         ),
         (
             "Fn::ForEach::Streams: [Stream,",
@@ -335,4 +328,60 @@ fn every_table_that_is_read_has_its_entry_its_parameter_and_its_place_in_the_loo
         let errors = errors(&STREAMS.replacen(from, to, 1));
         assert!(errors.iter().any(|error| error.starts_with(expected)), "{expected}\n{errors:#?}");
     }
+}
+
+const PULLS: &str = "\
+Mappings:
+  PullSources:
+    CrmDb: { Name: crm-db, Secret: datasync/source/crm-db, State: ENABLED, RunSeconds: 54 }
+Resources:
+  Fn::ForEach::PullSources: [Pull, [CrmDb], { \"CapturePull${Pull}\": { Type: X } }]
+";
+
+#[test]
+fn every_database_that_is_read_has_its_entry_and_its_place_in_the_loops() {
+    let file = ConfigFile::new(
+        "sources/crm-db.yaml",
+        "source: crm-db\npostgres: { url_secret: datasync/source/crm-db, mode: log, tables: { public.c: customer } }\n",
+    );
+    let config = SyncConfig::parse(&[file]).unwrap();
+    let errors = |text: &str| print(&check(&ConfigFile::new("template.yaml", text), &config).errors);
+    assert_eq!(errors(PULLS), Vec::<String>::new());
+    for (from, to, expected) in [
+        (
+            "Name: crm-db",
+            "Name: crm",
+            "template.yaml:3:20: Mappings.PullSources.CrmDb.Name: no source with `postgres` has this name (or another entry does already); correct or remove the entry",
+        ),
+        (
+            "Secret: datasync/source/crm-db",
+            "Secret: datasync/source/crm",
+            "template.yaml:3:36: Mappings.PullSources.CrmDb.Secret: the source's file names datasync/source/crm-db; write that here",
+        ),
+        (
+            "State: ENABLED",
+            "State: ON",
+            "template.yaml:3:67: Mappings.PullSources.CrmDb.State: must be ENABLED, or DISABLED to have the source read only when asked",
+        ),
+        (
+            "RunSeconds: 54",
+            "RunSeconds: 60",
+            "template.yaml:3:88: Mappings.PullSources.CrmDb.RunSeconds: must be 0 to 54: the function ends after 60 seconds, and needs some for its last page",
+        ),
+        (
+            "[CrmDb]",
+            "[]",
+            "template.yaml:5:36: Resources.Fn::ForEach::PullSources: CrmDb of Mappings.PullSources is missing; add it to the list",
+        ),
+        (
+            "    CrmDb: { Name: crm-db, Secret: datasync/source/crm-db, State: ENABLED, RunSeconds: 54 }",
+            "    {}",
+            "template.yaml:1:1: Mappings.PullSources: source crm-db has no entry; add `CrmDb: { Name: crm-db, Secret: datasync/source/crm-db, State: ENABLED, RunSeconds: 54 }`",
+        ),
+    ] {
+        let found = errors(&PULLS.replacen(from, to, 1));
+        assert!(found.iter().any(|error| error == expected), "{from} -> {to}\n{found:#?}");
+    }
+    let without_loop = PULLS.replacen("Pull, [CrmDb]", "Other, [CrmDb]", 1);
+    assert!(errors(&without_loop).iter().any(|error| error.contains("has no Fn::ForEach over Pull")));
 }

@@ -6,7 +6,7 @@ use sync_domain::config::{Push, PushFormat, Source, VersionKind};
 use sync_domain::id::ModelId;
 
 use super::network::check_secret;
-use super::{Check, dynamodb};
+use super::{Check, dynamodb, postgres};
 use crate::SyncConfig;
 
 pub(super) fn check<'a>(source: &'a Source, config: &SyncConfig, check: &mut Check<'_>) {
@@ -18,6 +18,9 @@ pub(super) fn check<'a>(source: &'a Source, config: &SyncConfig, check: &mut Che
     }
     if let Some(dynamodb) = &source.dynamodb {
         dynamodb::check(source, dynamodb, config, check);
+    }
+    if let Some(postgres) = &source.postgres {
+        postgres::check(source, postgres, config, check);
     }
     let Some(push) = &source.push else { return };
     check_identity(push, check);

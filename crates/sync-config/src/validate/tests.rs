@@ -168,7 +168,7 @@ push:
 
 #[test]
 fn a_source_of_debezium_gives_tables_their_models_and_nothing_else() {
-    assert_eq!(print(&validate(&files(MODEL, DEBEZIUM, TARGET)).errors), [String::new(); 0]);
+    assert_eq!(print(&validate(&files(MODEL, DEBEZIUM, TARGET)).errors), Vec::<String>::new());
     for (from, to, expected) in [
         ("  format: debezium\n", "", "sources/crm.yaml:4:3: push.tables: tables belong to format: debezium"),
         (
@@ -877,4 +877,196 @@ fn a_model_that_nobody_gets_is_a_warning() {
     let report = validate(&all);
     assert!(report.errors.is_empty());
     assert_eq!(print(&report.warnings), ["models/price.yaml:1:1: model: no target subscribes to it"]);
+}
+
+const POSTGRES: &str = "\
+source: crm
+postgres:
+  url_secret: datasync/source/crm-db
+  mode: timestamp
+  tables:
+    public.customer: { model: customer, cursor: { xid8: changed_xid }, soft_delete: closed_at, compare_keys: 1h }
+  poll: 500ms
+";
+
+/// One line of the database source changed: what is found, errors before warnings.
+#[track_caller]
+fn finds(from: &str, to: &str, expected: &str) {
+    assert_eq!(POSTGRES.matches(from).count(), 1, "{from}");
+    let report = validate(&files(MODEL, &POSTGRES.replacen(from, to, 1), TARGET));
+    let found = [print(&report.errors), print(&report.warnings)].concat();
+    let own: Vec<_> = found.iter().filter(|finding| finding.starts_with("sources/")).collect();
+    assert!(
+        own.iter().any(|finding| finding.starts_with(expected)),
+        "{from} -> {to}\n{own:#?}\nshould have\n{expected}"
+    );
+}
+
+#[test]
+fn a_database_in_order_is_in_order() {
+    let report = validate(&files(MODEL, POSTGRES, TARGET));
+    assert_eq!(print(&report.errors), Vec::<String>::new());
+    assert!(!print(&report.warnings).iter().any(|warning| warning.starts_with("sources/")));
+}
+
+#[test]
+fn a_database_is_reached_by_the_name_of_a_secret() {
+    finds(
+        "datasync/source/crm-db",
+        "postgresql://reader:pw@db:5432/crm",
+        "sources/crm.yaml:3:3: postgres.url_secret: this looks like the URL itself",
+    );
+    finds(
+        "datasync/source/crm-db",
+        "crm-db",
+        "sources/crm.yaml:3:3: postgres.url_secret: the functions may read only",
+    );
+    for file in ["/etc/rds.pem", "../rds.pem", "certificates//rds.pem"] {
+        let line = format!("  poll: 1s\n  root_certificates: {file}\n");
+        finds("  poll: 500ms\n", &line, "sources/crm.yaml:8:3: postgres.root_certificates: not a file below");
+    }
+}
+
+#[test]
+fn a_table_has_a_name_with_its_schema_and_a_model_of_its_own() {
+    for name in ["customer", "db.public.customer", ".customer"] {
+        let expected = format!("sources/crm.yaml:6:5: postgres.tables.{name}: not the name of a table");
+        finds("public.customer", name, &expected);
+    }
+    finds(
+        "model: customer",
+        "model: client",
+        "sources/crm.yaml:6:5: postgres.tables.public.customer: there is no model client",
+    );
+    finds(
+        "  poll: 500ms\n",
+        "    public.old_customer: customer\n  poll: 500ms\n",
+        "sources/crm.yaml:7:5: postgres.tables.public.old_customer: public.customer gives model customer already",
+    );
+}
+
+#[test]
+fn what_is_wrong_with_a_table_is_said_at_its_place() {
+    for (from, to, expected) in [
+        (
+            "{ model: customer, cursor",
+            "{ modell: customer, cursor",
+            "postgres.tables.public.customer.modell: \"modell\" is unknown here",
+        ),
+        ("xid8: changed_xid", "xid: changed_xid", "postgres.tables.public.customer.cursor"),
+        (
+            "soft_delete: closed_at",
+            "soft_delete: closed_at, drift: stop",
+            "postgres.tables.public.customer.drift: must be one of",
+        ),
+    ] {
+        finds(from, to, &format!("sources/crm.yaml:6:{}", expected_at(from, to, expected)));
+    }
+}
+
+/// The column is that of the part that is wrong; the path says the rest.
+fn expected_at(from: &str, to: &str, expected: &str) -> String {
+    let report = validate(&files(MODEL, &POSTGRES.replacen(from, to, 1), TARGET));
+    format!("{}: {expected}", report.errors[0].column)
+}
+
+#[test]
+fn each_mode_takes_what_it_needs_and_nothing_else() {
+    for mode in ["log", "trigger"] {
+        let mode = format!("mode: {mode}");
+        for name in ["cursor", "soft_delete", "compare_keys"] {
+            let report = validate(&files(MODEL, &POSTGRES.replacen("mode: timestamp", &mode, 1), TARGET));
+            let path = format!("postgres.tables.public.customer.{name}");
+            assert!(
+                report.errors.iter().any(|error| error.path == path),
+                "{mode} {name}: {:#?}",
+                report.errors
+            );
+        }
+    }
+    finds(
+        "  mode: timestamp\n",
+        "  mode: timestamp\n  slot: crm\n",
+        "sources/crm.yaml:5:3: postgres.slot: a slot belongs to mode: log",
+    );
+    finds(
+        "{ model: customer, cursor: { xid8: changed_xid }, soft_delete: closed_at, compare_keys: 1h }",
+        "customer",
+        "sources/crm.yaml:6:5: postgres.tables.public.customer: mode: timestamp needs the column",
+    );
+    let log = POSTGRES.replacen("mode: timestamp", "mode: log", 1).replacen(
+        "{ model: customer, cursor: { xid8: changed_xid }, soft_delete: closed_at, compare_keys: 1h }",
+        "{ model: customer, drift: fail }",
+        1,
+    );
+    assert_eq!(print(&validate(&files(MODEL, &log, TARGET)).errors), Vec::<String>::new());
+    let named = log.replacen("  mode: log\n", "  mode: log\n  slot: Crm-Slot\n", 1);
+    let errors = print(&validate(&files(MODEL, &named, TARGET)).errors);
+    assert!(errors[0].starts_with("sources/crm.yaml:5:3: postgres.slot: a name here has"), "{errors:#?}");
+}
+
+#[test]
+fn what_a_mode_cannot_see_is_a_warning() {
+    finds(
+        "xid8: changed_xid",
+        "timestamp: updated_at",
+        "sources/crm.yaml:6:41: postgres.tables.public.customer.cursor: a time misses",
+    );
+    finds(
+        ", soft_delete: closed_at, compare_keys: 1h",
+        "",
+        "sources/crm.yaml:6:5: postgres.tables.public.customer: a row that is deleted is never noticed",
+    );
+    finds(
+        ", compare_keys: 1h",
+        "",
+        "sources/crm.yaml:6:5: postgres.tables.public.customer: a row that is really deleted",
+    );
+}
+
+#[test]
+fn a_slot_is_read_by_one_source() {
+    let source = |name: &str, model: &str| {
+        format!(
+            "source: {name}\npostgres: {{ url_secret: datasync/crm-db, mode: log, slot: one, tables: {{ public.{model}: {model} }} }}\n"
+        )
+    };
+    let mut all = files(MODEL, &source("crm", "customer"), TARGET);
+    all.push(ConfigFile::new(
+        "models/price.yaml",
+        "model: price\nkey: [sku]\nattributes: { sku: { class: public } }\n",
+    ));
+    all.push(ConfigFile::new("sources/shop.yaml", source("shop", "price")));
+    let errors = print(&validate(&all).errors);
+    assert!(errors.iter().any(|error| error.contains("source shop reads this slot too")), "{errors:#?}");
+}
+
+#[test]
+fn pauses_are_durations_within_bounds() {
+    for (from, to, expected) in [
+        ("poll: 500ms", "poll: soon", "sources/crm.yaml:7:3: postgres.poll: a duration is"),
+        ("poll: 500ms", "poll: 10ms", "sources/crm.yaml:7:3: postgres.poll: must be 50ms to 30s"),
+        ("poll: 500ms", "poll: 5m", "sources/crm.yaml:7:3: postgres.poll: must be 50ms to 30s"),
+    ] {
+        finds(from, to, expected);
+    }
+    finds(
+        "compare_keys: 1h",
+        "compare_keys: 5s",
+        "sources/crm.yaml:6:96: postgres.tables.public.customer.compare_keys: must be 1m",
+    );
+}
+
+#[test]
+fn the_key_of_a_table_is_columns() {
+    let model = MODEL.replacen("key: [id]", "key: [prefs.id]", 1).replacen(
+        "  prefs: {",
+        "  prefs.id: { class: identifier }\n  prefs: {",
+        1,
+    );
+    let errors = print(&validate(&files(&model, POSTGRES, TARGET)).errors);
+    assert!(
+        errors.iter().any(|error| error.contains("names prefs.id, which lies inside a column")),
+        "{errors:#?}"
+    );
 }

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, Deserializer, MapAccess, Visitor};
 
 use crate::id::{ModelId, SourceId};
 
@@ -178,13 +180,37 @@ impl PullMode {
 }
 
 /// What becomes of a table: its model alone, or with more to say.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(untagged)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Table {
     /// The model's name.
     Model(ModelId),
     /// The model and how the table is read.
     Reading(TableReading),
+}
+
+/// By hand: of an untagged enum serde says no more than that nothing fits, not what is wrong inside.
+impl<'de> Deserialize<'de> for Table {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ModelOrMore;
+
+        impl<'de> Visitor<'de> for ModelOrMore {
+            type Value = Table;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the name of a model, or { model: …, … }")
+            }
+
+            fn visit_str<E: de::Error>(self, name: &str) -> Result<Table, E> {
+                name.parse().map(Table::Model).map_err(E::custom)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Table, A::Error> {
+                TableReading::deserialize(MapAccessDeserializer::new(map)).map(Table::Reading)
+            }
+        }
+
+        deserializer.deserialize_any(ModelOrMore)
+    }
 }
 
 impl Table {

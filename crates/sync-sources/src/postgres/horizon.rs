@@ -28,13 +28,36 @@ impl Xid {
     }
 }
 
-/// Every transaction below it is over, whatever database it wrote in; what it wrote is visible from now on.
+/// Makes sure that a crash takes nothing back of what is visible now.
+///
+/// A commit may be visible before it is on disk (`synchronous_commit = off`), and the end of one that changed nothing
+/// always is. Were such a change handed off, or its transaction passed by a cursor, and then lost in a crash, the server
+/// would give the same ids to other transactions, which nobody would read. So before either, something is committed that
+/// waits for the disk, and with it all that was written before: an empty message in the log, which its readers skip.
+pub(super) async fn flush(session: &Session) -> Result<()> {
+    let row = one(session, "SELECT pg_current_wal_flush_lsn() >= pg_current_wal_insert_lsn()").await?;
+    if column(&row, 0)? {
+        return Ok(());
+    }
+    let sql = "BEGIN; SET LOCAL synchronous_commit = local;
+        SELECT pg_logical_emit_message(true, 'datasync', ''); COMMIT";
+    session.client().batch_execute(sql).await.map_err(|error| failure("the log of the server", &error))
+}
+
+/// Every transaction below it is over, whatever database it wrote in; what it wrote is visible from now on. See [`flush`].
 pub(super) async fn xmin(session: &Session) -> Result<Xid> {
     let row = one(session, "SELECT pg_snapshot_xmin(pg_current_snapshot())::text").await?;
     Xid::read(&row, 0)
 }
 
-/// The first transaction that has not begun to write.
+/// A transaction that is younger than all that have written anything by now. The end of a snapshot would not do: it is
+/// the youngest that is over, and one above that may be at work.
+pub(super) async fn younger(session: &Session) -> Result<Xid> {
+    let row = one(session, "SELECT pg_current_xact_id()::text").await?;
+    Xid::read(&row, 0)
+}
+
+/// The first transaction above all that are over.
 pub(super) async fn xmax(session: &Session) -> Result<Xid> {
     let row = one(session, "SELECT pg_snapshot_xmax(pg_current_snapshot())::text").await?;
     Xid::read(&row, 0)
@@ -51,11 +74,11 @@ pub(super) async fn age(session: &Session) -> Result<f64> {
     Ok(seconds.max(0.0))
 }
 
-/// Waits until every transaction that may have begun before `xmax` is over; whether it is, after at most `patience`.
-pub(super) async fn wait(session: &Session, xmax: Xid, patience: Duration) -> Result<bool> {
+/// Waits until every transaction below `xid` is over; whether it is, after at most `patience`.
+pub(super) async fn wait(session: &Session, xid: Xid, patience: Duration) -> Result<bool> {
     let deadline = Instant::now() + patience;
     let mut pause = Duration::from_millis(5);
-    while xmin(session).await? < xmax {
+    while xmin(session).await? < xid {
         if Instant::now() + pause > deadline {
             return Ok(false);
         }

@@ -3,6 +3,7 @@
 mod connect;
 mod horizon;
 mod keyset;
+mod known_keys;
 pub mod log;
 pub mod pgoutput;
 mod schema;

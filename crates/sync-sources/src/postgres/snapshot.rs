@@ -19,6 +19,7 @@ use sync_domain::version::Version;
 use super::connect::{Session, column, failure};
 use super::horizon::{self, Xid, odd_answer, rows};
 use super::keyset::{Found, Keyset};
+use super::known_keys::KnownKeys;
 use super::schema::{self, Types, Wanted};
 use super::{sql, timestamp, trigger};
 use crate::{Error, Kind, Page, Result, Row};
@@ -44,7 +45,7 @@ pub struct Snapshot {
     chunk_rows: u32,
     /// The table as it was when the first chunk was read.
     table: Option<Opened>,
-    /// A mark that was taken, and the first transaction that does not matter to it.
+    /// A mark that was taken, and a transaction that is younger than all that matter to it.
     waiting: Option<(Mark, Xid)>,
 }
 
@@ -124,15 +125,19 @@ impl Snapshot {
         let found = keyset.page(&self.session, position, &condition, &parameter, size).await;
         client.batch_execute("ROLLBACK").await.map_err(|error| failure(keyset.place(), &error))?;
         let found = found?;
-        if sql::compares(&self.wanted) {
-            timestamp::remember(&self.session, &self.source, &self.wanted, &found).await?;
-        }
+        horizon::flush(&self.session).await?;
         let Some(cursor) = found.last().map(|row| row.position.clone()) else { return Ok(None) };
+        if sql::compares(&self.wanted) {
+            let keys = found.iter().map(|row| Ok((row.key.as_str(), mark.stamped(row.stamp.as_deref())?)));
+            let keys = keys.collect::<Result<Vec<_>>>()?;
+            let table = &self.wanted.table;
+            KnownKeys { session: &self.session, source: &self.source, table }.note(keys).await?;
+        }
         let row = |found: Found| {
             Ok(Row {
                 model: self.wanted.model.clone(),
                 operation: Operation::Snapshot,
-                version: version(&mark, epoch, found.stamp.as_deref())?,
+                version: mark.version(epoch, found.stamp.as_deref())?,
                 occurred_at: found.written,
                 before: None,
                 after: Some(found.record),
@@ -164,17 +169,17 @@ impl Snapshot {
 
     /// A mark whose time has come.
     async fn mark(&mut self) -> Result<Mark> {
-        let (mark, xmax) = match self.waiting.take() {
+        let (mark, younger) = match self.waiting.take() {
             Some(waiting) => waiting,
             None => match self.take_mark().await? {
-                (mark, Some(xmax)) => (mark, xmax),
+                (mark, Some(younger)) => (mark, younger),
                 (mark, None) => return Ok(mark),
             },
         };
-        if horizon::wait(&self.session, xmax, PATIENCE).await? {
+        if horizon::wait(&self.session, younger, PATIENCE).await? {
             return Ok(mark);
         }
-        self.waiting = Some((mark, xmax));
+        self.waiting = Some((mark, younger));
         Err(Error {
             kind: Kind::Unavailable,
             code: "held",
@@ -211,7 +216,7 @@ impl Snapshot {
                 return Ok((Mark::Xid(over, horizon::xmax(&self.session).await?), None));
             }
         };
-        Ok((mark, Some(horizon::xmax(&self.session).await?)))
+        Ok((mark, Some(horizon::younger(&self.session).await?)))
     }
 
     fn cursor(&self) -> Option<&Cursor> {
@@ -231,16 +236,23 @@ impl Snapshot {
     }
 }
 
-/// The version of a row that was read under a mark.
-fn version(mark: &Mark, epoch: u32, stamp: Option<&str>) -> Result<Version> {
-    match mark {
-        Mark::Log(flushed) => Ok(Version::from_log(epoch, *flushed, u64::MAX)),
-        Mark::Sequence(number) => trigger::version(epoch, *number, 0),
-        Mark::Xid(_, next) => match stamp.map(str::parse::<u64>) {
-            Some(Ok(xid)) if xid < next.0 => timestamp::xid_version(epoch, Xid(xid)),
-            Some(Err(_)) => Err(odd_answer()),
-            _ => timestamp::xid_version(epoch, Xid(0)),
-        },
-        Mark::Time(_) => timestamp::time_version(epoch, stamp.unwrap_or("0")),
+impl Mark {
+    /// The version of a row that was read under it.
+    fn version(&self, epoch: u32, stamp: Option<&str>) -> Result<Version> {
+        match self {
+            Self::Log(flushed) => Ok(Version::from_log(epoch, *flushed, u64::MAX)),
+            Self::Sequence(number) => trigger::version(epoch, *number, 0),
+            Self::Xid(..) | Self::Time(_) => timestamp::version_at(epoch, self.stamped(stamp)?),
+        }
+    }
+
+    /// The position of the version of a row with a stamp of its own. What has none, or another cluster's, is older than all.
+    fn stamped(&self, stamp: Option<&str>) -> Result<u128> {
+        let stamp: u64 = stamp.unwrap_or("0").parse().map_err(|_| odd_answer())?;
+        Ok(match self {
+            Self::Xid(_, next) if stamp >= next.0 => 0,
+            Self::Xid(..) => timestamp::xid_position(Xid(stamp)),
+            Self::Log(_) | Self::Sequence(_) | Self::Time(_) => u128::from(stamp),
+        })
     }
 }

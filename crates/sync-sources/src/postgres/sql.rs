@@ -59,16 +59,20 @@ CREATE OR REPLACE TRIGGER refuse_truncate BEFORE TRUNCATE ON datasync.changes
 
 "#;
 
-/// The keys that were handed off of tables whose deletes are found by comparing.
+/// The keys that were handed off of tables whose deletes are found by comparing, with the highest version of each; of one
+/// that is gone the version of its delete, and the comparison that found it.
 const KNOWN_KEYS: &str = r#"CREATE SCHEMA IF NOT EXISTS datasync;
 CREATE TABLE IF NOT EXISTS datasync.known_keys (
   source     text NOT NULL,
   table_name text NOT NULL,
   key        jsonb NOT NULL,
-  gone       text,
+  version    numeric NOT NULL,
+  gone       numeric,
+  comparison bigint,
   PRIMARY KEY (source, table_name, key)
 );
-CREATE INDEX IF NOT EXISTS known_keys_gone ON datasync.known_keys (source, table_name, key) WHERE gone IS NOT NULL;
+CREATE INDEX IF NOT EXISTS known_keys_gone ON datasync.known_keys (source, table_name, comparison, key)
+  WHERE comparison IS NOT NULL;
 
 "#;
 

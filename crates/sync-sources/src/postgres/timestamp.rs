@@ -27,6 +27,7 @@ use sync_domain::version::Version;
 use super::connect::{Identity, Session, column};
 use super::horizon::{self, Xid, odd_answer, rows};
 use super::keyset::{Found, Keyset};
+use super::known_keys::{Gone, KnownKeys};
 use super::schema::{self, Types, Wanted, quoted};
 use super::sql;
 use super::trigger::PageSize;
@@ -61,9 +62,9 @@ struct Position {
     /// The last row that was handed off: its stamp and its key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     behind: Option<String>,
-    /// When the keys were last compared, in seconds since 1970, and the version of the deletes that were found.
+    /// The last comparison of keys whose deletes were all handed off: its time in microseconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    compared: Option<(u64, String)>,
+    compared: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -89,10 +90,8 @@ struct Reading {
 /// Deletes that a comparison of keys has found.
 #[derive(Debug)]
 struct Comparison {
-    /// In seconds since 1970.
+    /// Its time in microseconds since 1970, and its name.
     at: u64,
-    /// The position of their versions.
-    gone: String,
     /// The key that was handed off last.
     behind: String,
 }
@@ -159,30 +158,30 @@ impl Timestamp {
             .keyset
             .page(&self.session, position.behind.as_deref(), &condition, &parameter, size)
             .await?;
-        if sql::compares(&reading.wanted) {
-            remember(&self.session, &self.source, &reading.wanted, &found).await?;
-        }
         let Some(behind) = found.last().map(|row| row.position.clone()) else { return Ok(None) };
-        let row = |found: Found| {
-            let stamp = found.stamp.as_deref().ok_or_else(odd_answer)?;
-            let version = match &reading.horizon {
-                Horizon::Xid(_) => xid_version(epoch, Xid(stamp.parse().map_err(|_| odd_answer())?)),
-                Horizon::Time(_) => time_version(epoch, stamp),
-            };
+        horizon::flush(&self.session).await?;
+        let found = found
+            .into_iter()
+            .map(|row| Ok((place(&reading.horizon, row.stamp.as_deref())?, row)))
+            .collect::<Result<Vec<(u128, Found)>>>()?;
+        if sql::compares(&reading.wanted) {
+            let keys = found.iter().map(|(version, row)| (row.key.as_str(), *version));
+            self.known_keys(&reading.wanted).note(keys).await?;
+        }
+        let row = |(version, found): (u128, Found)| {
             let (operation, before, after) = if found.deleted {
                 (Operation::Delete, Some(found.record), None)
             } else {
                 (Operation::Update, None, Some(found.record))
             };
-            let (model, set_aside) = (reading.wanted.model.clone(), reading.set_aside.clone());
             Ok(Row {
-                model,
+                model: reading.wanted.model.clone(),
                 operation,
-                version: version?,
+                version: version_at(epoch, version)?,
                 occurred_at: found.written,
                 before,
                 after,
-                set_aside,
+                set_aside: reading.set_aside.clone(),
             })
         };
         Ok(Some((found.into_iter().map(row).collect::<Result<_>>()?, behind)))
@@ -206,60 +205,53 @@ impl Timestamp {
             place: keyset.place().to_owned(),
             remedy: "`compare_keys` is a duration: 1h".into(),
         })?;
-        let answer =
-            rows(&self.session, "the clock", "SELECT extract(epoch FROM clock_timestamp())::bigint", &[])
-                .await?;
-        let now: i64 = column(answer.first().ok_or_else(odd_answer)?, 0)?;
-        let now = now.unsigned_abs();
-        if position.compared.as_ref().is_some_and(|(then, _)| then.saturating_add(every.as_secs()) > now) {
+        let sql = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint::text,
+            trunc(extract(epoch FROM $1::timestamptz) * 1000000)::bigint::text";
+        let time = match horizon {
+            Horizon::Xid(_) => "epoch",
+            Horizon::Time(over) => over,
+        };
+        let answer = rows(&self.session, "the clock", sql, &[time]).await?;
+        let clock = answer.first().ok_or_else(odd_answer)?;
+        let now: u64 = column::<&str>(clock, 0)?.parse().map_err(|_| odd_answer())?;
+        let due = |then: u64| u128::from(then) + every.as_micros() <= u128::from(now);
+        if !position.compared.is_none_or(due) {
             return Ok(None);
         }
-        let gone = match horizon {
-            Horizon::Xid(xmin) => (u128::from(xmin.0) * 2).saturating_sub(1).to_string(),
-            Horizon::Time(over) => {
-                let sql = "SELECT trunc(extract(epoch FROM $1::timestamptz) * 1000000)::bigint::text";
-                let answer = rows(&self.session, "the time of a comparison", sql, &[over]).await?;
-                column(answer.first().ok_or_else(odd_answer)?, 0)?
-            }
+        let over = match horizon {
+            Horizon::Xid(xmin) => (u128::from(xmin.0) * 2).saturating_sub(1),
+            Horizon::Time(_) => column::<&str>(clock, 1)?.parse().map_err(|_| odd_answer())?,
         };
-        let sql = format!(
-            "UPDATE datasync.known_keys AS k SET gone = $3
-            WHERE k.source = $1 AND k.table_name = $2 AND k.gone IS NULL
-                AND NOT EXISTS (SELECT FROM {} AS t WHERE {} = k.key)",
-            keyset.table(),
-            keyset.key(),
-        );
-        rows(&self.session, keyset.place(), &sql, &[self.source.as_str(), &wanted.table, &gone]).await?;
-        Ok(Some(Comparison { at: now, gone, behind: "null".to_owned() }))
+        self.known_keys(wanted).compare(keyset, over, now).await?;
+        Ok(Some(Comparison { at: now, behind: "null".to_owned() }))
     }
 
-    /// Deletes that a comparison has found, behind a key.
+    /// Deletes that a comparison has found, and the last key of them.
     async fn deletes(
         &self,
         reading: &Reading,
-        behind: &str,
+        comparison: &Comparison,
         epoch: u32,
     ) -> Result<Option<(Vec<Row>, String)>> {
-        let sql = "SELECT key::text, gone, to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')
-            FROM datasync.known_keys WHERE source = $1 AND table_name = $2 AND gone IS NOT NULL AND key > $3::jsonb
-            ORDER BY key LIMIT $4::int";
-        let parameters = [self.source.as_str(), &reading.wanted.table, behind, &self.size.rows.to_string()];
-        let mut deletes = Vec::new();
-        let mut last = None;
-        for row in rows(&self.session, "datasync.known_keys", sql, &parameters).await? {
-            let (key, gone): (String, String) = (column(&row, 0)?, column(&row, 1)?);
-            last = Some(key.clone());
-            deletes.push(Row {
+        let known_keys = self.known_keys(&reading.wanted);
+        let found = known_keys.gone(comparison.at, &comparison.behind, self.size.rows).await?;
+        let Some(last) = found.last().map(|gone| gone.key.clone()) else { return Ok(None) };
+        let row = |gone: Gone| {
+            Ok(Row {
                 model: reading.wanted.model.clone(),
                 operation: Operation::Delete,
-                version: Version::from_decimal(epoch, &gone).map_err(|_| odd_answer())?,
-                occurred_at: column(&row, 2)?,
-                before: Some(key),
+                version: Version::from_decimal(epoch, &gone.version).map_err(|_| odd_answer())?,
+                occurred_at: gone.noticed,
+                before: Some(gone.key),
                 after: None,
                 set_aside: reading.set_aside.clone(),
-            });
-        }
-        Ok(last.map(|last| (deletes, last)))
+            })
+        };
+        Ok(Some((found.into_iter().map(row).collect::<Result<_>>()?, last)))
+    }
+
+    fn known_keys<'a>(&'a self, wanted: &'a Wanted) -> KnownKeys<'a> {
+        KnownKeys { session: &self.session, source: &self.source, table: &wanted.table }
     }
 
     /// The next rows of the first table that has some.
@@ -273,11 +265,11 @@ impl Timestamp {
                 return Ok(Some(poll.save(rows)));
             }
             if let Some(comparison) = reading.comparison.take() {
-                if let Some((rows, behind)) = self.deletes(reading, &comparison.behind, poll.epoch).await? {
+                if let Some((rows, behind)) = self.deletes(reading, &comparison, poll.epoch).await? {
                     reading.comparison = Some(Comparison { behind, ..comparison });
                     return Ok(Some(poll.save(rows)));
                 }
-                position.compared = Some((comparison.at, comparison.gone));
+                position.compared = Some(comparison.at);
                 poll.unsaved = true;
             }
             poll.ahead.pop_front();
@@ -334,9 +326,9 @@ impl Reader for Timestamp {
             }
             None => BTreeMap::new(),
         };
-        let xmin = horizon::xmin(&self.session).await?;
         let by_time = |wanted: &Wanted| matches!(sql::cursor(wanted), Some(Column::Timestamp(_)));
         let time = if self.wanted.iter().any(by_time) { self.time_over().await? } else { None };
+        let xmin = horizon::xmin(&self.session).await?;
 
         let cursor = Cursor { identity, tables: BTreeMap::new() };
         let mut poll = Poll { epoch, cursor, ahead: VecDeque::new(), unsaved: false };
@@ -371,6 +363,9 @@ impl Reader for Timestamp {
             poll.cursor.tables.insert(wanted.table.clone(), position);
             poll.ahead.push_back(Reading { wanted, keyset, set_aside, horizon, comparison });
         }
+        if poll.unsaved {
+            horizon::flush(&self.session).await?;
+        }
         self.poll = Some(poll);
         Ok(())
     }
@@ -384,12 +379,11 @@ impl Reader for Timestamp {
 
     async fn confirm(&mut self, cursor: &str) -> Result<()> {
         let cursor: Cursor = serde_json::from_str(cursor).map_err(|_| not_a_cursor())?;
-        let sql = "DELETE FROM datasync.known_keys WHERE source = $1 AND table_name = $2 AND gone::numeric <= $3::numeric";
         for wanted in self.wanted.iter().filter(|wanted| sql::compares(wanted)) {
-            let compared = cursor.tables.get(&wanted.table).and_then(|position| position.compared.as_ref());
-            let Some((_, gone)) = compared else { continue };
-            rows(&self.session, "datasync.known_keys", sql, &[self.source.as_str(), &wanted.table, gone])
-                .await?;
+            let compared = cursor.tables.get(&wanted.table).and_then(|position| position.compared);
+            if let Some(comparison) = compared {
+                self.known_keys(wanted).forget(comparison).await?;
+            }
         }
         Ok(())
     }
@@ -426,41 +420,30 @@ impl Position {
     }
 }
 
-/// Notes keys before their rows are handed off, so that a comparison finds them gone one day. A key that had gone and is
-/// back is no longer gone.
-pub(super) async fn remember(
-    session: &Session,
-    source: &SourceId,
-    wanted: &Wanted,
-    found: &[Found],
-) -> Result<()> {
-    if found.is_empty() {
-        return Ok(());
-    }
-    let keys: Vec<&str> = found.iter().map(|row| row.key.as_str()).collect();
-    let keys = format!("[{}]", keys.join(","));
-    let sql = "INSERT INTO datasync.known_keys AS k (source, table_name, key)
-        SELECT DISTINCT $1, $2, key FROM jsonb_array_elements($3::jsonb) AS e (key)
-        ON CONFLICT (source, table_name, key) DO UPDATE SET gone = NULL WHERE k.gone IS NOT NULL";
-    let parameters = [source.as_str(), &wanted.table, &keys];
-    rows(session, "datasync.known_keys", sql, &parameters).await.map(drop)
-}
-
 /// The condition that a time is over, with the horizon as `$4`. A `timestamp` without a zone is taken as UTC, which is the
 /// session's.
 pub(super) fn before(stamp: &str) -> String {
     format!("{stamp} < $4::timestamptz")
 }
 
-/// The version of a row that carries a transaction.
-pub(super) fn xid_version(epoch: u32, xid: Xid) -> Result<Version> {
-    let position = u128::from(xid.0) * 2;
-    Version::from_decimal(epoch, &position.to_string()).map_err(|_| odd_answer())
+/// The position of the version that a row's stamp stands for.
+fn place(horizon: &Horizon, stamp: Option<&str>) -> Result<u128> {
+    let stamp = stamp.ok_or_else(odd_answer)?.parse().map_err(|_| odd_answer())?;
+    Ok(match horizon {
+        Horizon::Xid(_) => xid_position(Xid(stamp)),
+        // In microseconds since 1970.
+        Horizon::Time(_) => u128::from(stamp),
+    })
 }
 
-/// The version of a row that carries a time, in microseconds since 1970.
-pub(super) fn time_version(epoch: u32, micros: &str) -> Result<Version> {
-    Version::from_decimal(epoch, micros).map_err(|_| odd_answer())
+/// The position of the version of a row that carries a transaction.
+pub(super) fn xid_position(xid: Xid) -> u128 {
+    u128::from(xid.0) * 2
+}
+
+/// The version at a position.
+pub(super) fn version_at(epoch: u32, position: u128) -> Result<Version> {
+    Version::from_decimal(epoch, &position.to_string()).map_err(|_| odd_answer())
 }
 
 fn not_a_cursor() -> Error {

@@ -166,17 +166,19 @@ impl Trigger {
     /// Registers the reader at the present, and gives the cursor that begins there.
     async fn start(&self, identity: Identity, shadow: &Shadow) -> Result<Cursor> {
         let sql = "INSERT INTO datasync.readers (source, reader, confirmed)
-            SELECT source, $2, pg_snapshot_xmin(pg_current_snapshot()) FROM datasync.sources WHERE source = $1
-            ON CONFLICT (source, reader) DO UPDATE SET confirmed = excluded.confirmed
-            RETURNING confirmed::text";
-        let registered =
-            rows(&self.session, "datasync.readers", sql, &[self.source.as_str(), &self.reader]).await?;
-        let Some(row) = registered.first() else { return Err(self.not_installed()) };
+            SELECT source, $2, $3::xid8 FROM datasync.sources WHERE source = $1
+            ON CONFLICT (source, reader) DO UPDATE SET confirmed = excluded.confirmed RETURNING 1";
+        let xid = horizon::xmin(&self.session).await?;
+        horizon::flush(&self.session).await?;
+        let parameters = [self.source.as_str(), &self.reader, &xid.text()];
+        if rows(&self.session, "datasync.readers", sql, &parameters).await?.is_empty() {
+            return Err(self.not_installed());
+        }
         Ok(Cursor {
             identity,
             shadow: shadow.oid,
             tables: BTreeSet::new(),
-            xid: Xid::read(row, 0)?,
+            xid,
             range: None,
             highest: shadow.last,
         })
@@ -324,7 +326,7 @@ impl Trigger {
         let pruned = pruned.ok_or_else(|| self.not_installed())?;
         let pruned: u64 = pruned.parse().map_err(|_| odd_answer())?;
         if pruned > from.0 {
-            return Err(lost("changes_pruned", "datasync.changes", "what comes after the cursor was pruned"));
+            return Err(pruned_away());
         }
         Ok(())
     }
@@ -440,7 +442,13 @@ impl Reader for Trigger {
         let range = match poll.range {
             Some(range) => Some(range),
             None if poll.cursor.xid >= poll.horizon => None,
-            None => self.measure(poll.cursor.xid, poll.horizon, 0).await?,
+            None => {
+                let range = self.measure(poll.cursor.xid, poll.horizon, 0).await?;
+                if range.is_some() {
+                    horizon::flush(&self.session).await?;
+                }
+                range
+            }
         };
         let Some(range) = range else {
             // Nothing; but a cursor that no saved one equals is worth a page.
@@ -449,6 +457,10 @@ impl Reader for Trigger {
             return Ok(page);
         };
         let fetched = self.fetch(poll.cursor.xid, range).await?;
+        if fetched.is_empty() {
+            // There were some a moment ago.
+            return Err(pruned_away());
+        }
         let mut changes = Vec::with_capacity(fetched.len());
         let mut sequence = range.last;
         for (index, row) in fetched.iter().enumerate() {
@@ -464,7 +476,7 @@ impl Reader for Trigger {
             self.changes(row, poll.epoch, &mut changes)?;
             sequence = at;
         }
-        if sequence >= range.last || fetched.is_empty() {
+        if sequence >= range.last {
             poll.cursor.xid = range.until;
             poll.cursor.range = None;
             poll.range = None;
@@ -539,6 +551,10 @@ fn write_cursor(cursor: &Cursor) -> String {
 fn lost(code: &'static str, place: &str, what: &str) -> Error {
     let remedy = format!("{what}: raise `epoch` and resync");
     Error { kind: Kind::Lost, code, place: place.into(), remedy }
+}
+
+fn pruned_away() -> Error {
+    lost("changes_pruned", "datasync.changes", "what comes after the cursor was pruned")
 }
 
 fn misconfigured(code: &'static str, place: &str, remedy: &str) -> Error {

@@ -7,9 +7,12 @@
     reason = "a test that fails shall panic, helpers of tests too"
 )]
 
+mod connect;
 mod log;
 mod mutants;
+mod snapshot;
 mod stand;
+mod timestamp;
 mod trigger;
 mod values;
 mod workload;

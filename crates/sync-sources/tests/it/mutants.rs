@@ -193,6 +193,8 @@ async fn every_wrong_cursor_is_caught_and_the_real_ones_are_not() {
         SELECT xid::text::xid8, 'shop', 'public.items', 'insert', json_build_object('id', xid, 'mark', xid)
         FROM (VALUES (9), (10)) AS v (xid)";
     run(&scene.a, changes).await;
+    run(&scene.a, "UPDATE datasync.sources SET pruned = '0'; UPDATE datasync.readers SET confirmed = '0'")
+        .await;
     let mut cursor: Value = serde_json::from_str(scene.cursors[0].as_ref().unwrap()).unwrap();
     cursor["xid"] = 1.into();
     scene.cursors[0] = Some(cursor.to_string());

@@ -1,4 +1,4 @@
-//! A database of its own for each test, in one cluster per test binary, and a reader with exactly the documented grants.
+//! A database of its own for each test, in a cluster that they share, and a reader with exactly the documented grants.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -13,11 +13,15 @@ use sync_sources::{Error, Reader, Row};
 use sync_testkit::postgres::{PASSWORD, Server};
 use tokio_postgres::Client;
 
-/// The cluster. A thread of its own starts it, so that no runtime of a test waits for it in vain.
+/// The cluster of all tests that hold no transaction open for long: the horizon is the cluster's.
 pub(crate) static SERVER: LazyLock<Server> = LazyLock::new(|| Server::start().unwrap());
+
+/// The cluster of those that do.
+pub(crate) static BUSY_SERVER: LazyLock<Server> = LazyLock::new(|| Server::start().unwrap());
 
 /// A database, its owner and the name of the role that reads it.
 pub(crate) struct Stand {
+    pub(crate) server: &'static Server,
     pub(crate) database: String,
     pub(crate) role: String,
     pub(crate) admin: Client,
@@ -50,13 +54,18 @@ pub(crate) fn source() -> SourceId {
 impl Stand {
     /// A database with these objects in it.
     pub(crate) async fn new(objects: &str) -> Self {
+        Self::on(&SERVER, objects).await
+    }
+
+    /// The same in one of the clusters.
+    pub(crate) async fn on(server: &'static Server, objects: &str) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let database = format!("stand_{}", COUNT.fetch_add(1, Ordering::Relaxed));
         let role = format!("{database}_reader");
-        let admin = SERVER.database(&database).await.unwrap();
+        let admin = server.database(&database).await.unwrap();
         admin.batch_execute(&format!("CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}'")).await.unwrap();
         admin.batch_execute(objects).await.unwrap();
-        Self { database, role, admin }
+        Self { server, database, role, admin }
     }
 
     /// Runs what an administrator is given.
@@ -82,12 +91,12 @@ impl Stand {
 
     /// A session of another writer.
     pub(crate) async fn writer(&self) -> Client {
-        SERVER.client(&self.database).await.unwrap()
+        self.server.client(&self.database).await.unwrap()
     }
 
     /// A session of the role that reads.
     pub(crate) async fn session(&self, purpose: Purpose) -> Session {
-        let url = SERVER.url_as(&self.role, &self.database).into();
+        let url = self.server.url_as(&self.role, &self.database).into();
         let access = Access {
             url,
             root_certificates: None,

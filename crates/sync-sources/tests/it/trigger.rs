@@ -1,9 +1,10 @@
 //! Mode `trigger` on a real server.
 
 use sync_domain::config::PullMode;
-use sync_sources::postgres::sql;
-use sync_sources::postgres::trigger::PageSize;
+use sync_sources::postgres::trigger::{PageSize, Trigger};
+use sync_sources::postgres::{Access, Purpose, sql};
 use sync_sources::{Kind, Reader};
+use sync_testkit::postgres::{PASSWORD, Server};
 
 use crate::stand::{Stand, lines, poll, source, wanted};
 
@@ -340,4 +341,67 @@ async fn the_script_runs_again_and_takes_all_of_itself_away() {
     assert_eq!(stand.ask(triggers).await, "0");
     stand.sql("INSERT INTO prices VALUES (1)").await;
     assert_eq!(stand.ask("SELECT count(*) FROM datasync.changes").await, "0");
+}
+
+#[tokio::test]
+async fn writers_need_no_grant_and_replication_is_captured_too() {
+    let tables = [wanted("public.prices", &["sku"], &[])];
+    let stand = Stand::new(PRICES).await;
+    stand.install(PullMode::Trigger, &tables).await;
+    let mut reader = stand.trigger(&tables).await;
+    let mut cursor = None;
+    poll(&mut reader, &mut cursor).await.unwrap();
+    let app = format!("{}_app", stand.database);
+    stand
+        .sql(&format!(
+            "CREATE ROLE {app}; GRANT INSERT ON prices TO {app};
+            SET ROLE {app}; INSERT INTO prices VALUES (1); RESET ROLE;
+            SET session_replication_role = replica; INSERT INTO prices VALUES (2); RESET session_replication_role"
+        ))
+        .await;
+    let rows = poll(&mut reader, &mut cursor).await.unwrap();
+    assert_eq!(lines(&rows), [r#"create - {"sku":1}"#, r#"create - {"sku":2}"#]);
+}
+
+#[tokio::test]
+async fn what_a_crash_takes_back_was_never_handed_off() {
+    let tables = [wanted("public.prices", &["sku"], &[])];
+    // A cluster of its own, where commits that do not wait stay in memory for long.
+    let server =
+        Server::start_with("wal_writer_delay = 10s\nbgwriter_delay = 10s\nautovacuum = off").unwrap();
+    let admin = server.database("shop").await.unwrap();
+    admin.batch_execute(PRICES).await.unwrap();
+    admin.batch_execute(&format!("CREATE ROLE reader LOGIN PASSWORD '{PASSWORD}'")).await.unwrap();
+    admin.batch_execute(&sql::install(&source(), PullMode::Trigger, &tables, "reader")).await.unwrap();
+    let open = async || {
+        let access = Access {
+            url: server.url_as("reader", "shop").into(),
+            root_certificates: None,
+            allow_loopback: true,
+            application_name: "datasync shop".into(),
+        };
+        Trigger::new(access.open(Purpose::Write).await.unwrap(), source(), "main", tables.to_vec())
+    };
+    let mut cursor = None;
+    poll(&mut open().await, &mut cursor).await.unwrap();
+
+    let hurried = server.client("shop").await.unwrap();
+    hurried.batch_execute("SET synchronous_commit = off; INSERT INTO prices VALUES (1)").await.unwrap();
+    // Saved, but not confirmed: confirming writes, and with that flushes what came before.
+    let mut reader = open().await;
+    reader.begin(cursor.as_deref(), 0).await.unwrap();
+    let page = reader.page().await.unwrap().unwrap();
+    let mut handed_off = lines(&page.rows);
+    cursor = Some(page.cursor);
+    drop(reader);
+    server.kill().unwrap();
+    // If the first was taken back, its transaction id is given out again.
+    let admin = server.client("shop").await.unwrap();
+    admin.batch_execute("INSERT INTO prices VALUES (2)").await.unwrap();
+    handed_off.extend(lines(&poll(&mut open().await, &mut cursor).await.unwrap()));
+    let rows = admin
+        .query("SELECT format('create - {\"sku\":%s}', sku) FROM prices ORDER BY sku", &[])
+        .await
+        .unwrap();
+    assert_eq!(handed_off, rows.iter().map(|row| row.get::<_, String>(0)).collect::<Vec<_>>());
 }

@@ -16,21 +16,26 @@ use sync_sources::postgres::timestamp::Timestamp;
 use sync_sources::postgres::trigger::Trigger;
 use sync_sources::postgres::{Purpose, Wanted};
 use sync_sources::{Kind, Reader, Row};
+use sync_testkit::postgres::Server;
 use tokio_postgres::Client;
 
-use crate::stand::{SERVER, Stand, poll, source, stamped, wanted};
+use crate::stand::{BUSY_SERVER, Stand, poll, source, stamped, wanted};
 
-const ITEMS: &str =
+pub(crate) const ITEMS: &str =
     "CREATE TABLE items (id int PRIMARY KEY, mark bigint NOT NULL, written timestamptz NOT NULL)";
 const WRITERS: u64 = 8;
-const CHANGES: i64 = 3_000;
 const IDS: u64 = 150;
+
+/// How much is done; more with `CHAOS_SEEDS=5 CHAOS_CHANGES=30000`.
+fn setting(name: &str, usual: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
+}
 
 /// What was committed.
 #[derive(Default)]
-struct Committed {
-    marks: BTreeSet<i64>,
-    deletes: usize,
+pub(crate) struct Committed {
+    pub(crate) marks: BTreeSet<i64>,
+    pub(crate) deletes: usize,
 }
 
 /// Numbers that look random and are the same in every run.
@@ -50,7 +55,7 @@ impl Dice {
 }
 
 /// A pause that is part of the workload: a transaction that stays open, not a wait for something.
-async fn hold(milliseconds: u64) {
+pub(crate) async fn hold(milliseconds: u64) {
     tokio::time::sleep(Duration::from_millis(milliseconds)).await;
 }
 
@@ -113,16 +118,16 @@ async fn transaction(client: &Client, dice: &mut Dice, marks: &AtomicI64, name: 
 }
 
 /// All writers, until enough changes were made.
-async fn write(database: &str, seed: u64) -> Committed {
+pub(crate) async fn write(server: &'static Server, database: &str, seed: u64, changes: i64) -> Committed {
     let marks = Arc::new(AtomicI64::new(1));
     let writers = (0..WRITERS).map(|writer| {
         let (marks, database) = (marks.clone(), database.to_owned());
         tokio::spawn(async move {
-            let client = SERVER.client(&database).await.unwrap();
+            let client = server.client(&database).await.unwrap();
             let mut dice = Dice(seed * 1_000 + writer + 1);
             let mut committed = Committed::default();
             let mut count = 0;
-            while marks.load(Ordering::Relaxed) < CHANGES {
+            while marks.load(Ordering::Relaxed) < changes {
                 count += 1;
                 let name = format!("{database} {writer} {count}");
                 transaction(&client, &mut dice, &marks, &name, &mut committed).await;
@@ -141,13 +146,13 @@ async fn write(database: &str, seed: u64) -> Committed {
 
 /// What a target has that goes by versions alone, whatever the order.
 #[derive(Default)]
-struct Replayed {
+pub(crate) struct Replayed {
     rows: BTreeMap<i64, (Version, Option<i64>)>,
-    conflicts: usize,
+    pub(crate) conflicts: usize,
 }
 
 impl Replayed {
-    fn apply(&mut self, row: &Row) {
+    pub(crate) fn apply(&mut self, row: &Row) {
         let record: Value =
             serde_json::from_str(row.after.as_ref().or(row.before.as_ref()).unwrap()).unwrap();
         let id = record["id"].as_i64().unwrap();
@@ -163,7 +168,7 @@ impl Replayed {
         }
     }
 
-    fn state(&self) -> BTreeMap<i64, i64> {
+    pub(crate) fn state(&self) -> BTreeMap<i64, i64> {
         self.rows.iter().filter_map(|(id, (_, mark))| Some((*id, (*mark)?))).collect()
     }
 }
@@ -220,14 +225,20 @@ async fn backfill(
     rows
 }
 
-async fn table(client: &Client) -> BTreeMap<i64, i64> {
+pub(crate) async fn table(client: &Client) -> BTreeMap<i64, i64> {
     let rows = client.query("SELECT id::bigint, mark FROM items", &[]).await.unwrap();
     rows.iter().map(|row| (row.get(0), row.get(1))).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn under_concurrent_writers_nothing_is_missed_and_the_end_is_the_same_in_every_mode() {
-    let stand = Arc::new(Stand::new(ITEMS).await);
+    for seed in 1..=setting("CHAOS_SEEDS", 1) {
+        run(seed, i64::try_from(setting("CHAOS_CHANGES", 3_000)).unwrap()).await;
+    }
+}
+
+async fn run(seed: u64, changes: i64) {
+    let stand = Arc::new(Stand::on(&BUSY_SERVER, ITEMS).await);
     let plain = wanted("public.items", &["id"], &["mark"]);
     let by_xid = stamped(
         plain.clone(),
@@ -265,7 +276,7 @@ async fn under_concurrent_writers_nothing_is_missed_and_the_end_is_the_same_in_e
         let backfills = tokio::spawn(backfills);
         tasks.push((live, backfills));
     }
-    let other = SERVER.client("postgres").await.unwrap();
+    let other = BUSY_SERVER.client("postgres").await.unwrap();
     let stop = stop_backfills.clone();
     let holder = tokio::spawn(async move {
         while !stop.load(Ordering::Acquire) {
@@ -275,27 +286,28 @@ async fn under_concurrent_writers_nothing_is_missed_and_the_end_is_the_same_in_e
         }
     });
 
-    let committed = write(&stand.database, 1).await;
+    let committed = write(stand.server, &stand.database, seed, changes).await;
     stop_backfills.store(true, Ordering::Release);
     holder.await.unwrap();
     stop_readers.store(true, Ordering::Release);
     let end = table(&admin).await;
-    assert!(committed.marks.len() > 2_000, "{}", committed.marks.len());
+    assert!(i64::try_from(committed.marks.len()).unwrap() > changes / 2, "{}", committed.marks.len());
 
     for ((source, mode, _), (live, backfills)) in modes.iter().zip(tasks) {
         let (live, snapshots) = (live.await.unwrap(), backfills.await.unwrap());
         let mut replayed = Replayed::default();
         live.iter().chain(&snapshots).for_each(|row| replayed.apply(row));
-        assert_eq!(replayed.state(), end, "{source}: live changes, then snapshots");
+        assert_eq!(difference(&replayed.state(), &end), [], "{source}, seed {seed}: changes and snapshots");
         assert_eq!(replayed.conflicts, 0, "{source}");
         assert!(snapshots.len() > 100, "{source}: {}", snapshots.len());
         let mut alone = Replayed::default();
         live.iter().for_each(|row| alone.apply(row));
-        assert_eq!(alone.state(), end, "{source}: live changes alone");
+        assert_eq!(difference(&alone.state(), &end), [], "{source}, seed {seed}: changes alone");
         if *mode == PullMode::Trigger {
-            let seen: Vec<i64> = live.iter().filter_map(|row| mark(row)).collect();
+            let seen: Vec<i64> = live.iter().filter_map(mark).collect();
             let distinct: BTreeSet<i64> = seen.iter().copied().collect();
-            assert_eq!(distinct, committed.marks);
+            let missed: Vec<_> = committed.marks.symmetric_difference(&distinct).collect();
+            assert_eq!(missed, Vec::<&i64>::new(), "{source}, seed {seed}");
             assert_eq!(seen.len(), committed.marks.len(), "each once");
             let deletes = live.iter().filter(|row| row.operation == Operation::Delete).count();
             assert_eq!(deletes, committed.deletes);
@@ -303,7 +315,14 @@ async fn under_concurrent_writers_nothing_is_missed_and_the_end_is_the_same_in_e
     }
 }
 
-fn mark(row: &Row) -> Option<i64> {
+/// Rows that are not alike: id, here, there.
+fn difference(a: &BTreeMap<i64, i64>, b: &BTreeMap<i64, i64>) -> Vec<(i64, Option<i64>, Option<i64>)> {
+    let ids: BTreeSet<i64> = a.keys().chain(b.keys()).copied().collect();
+    let pairs = ids.into_iter().map(|id| (id, a.get(&id).copied(), b.get(&id).copied()));
+    pairs.filter(|(_, a, b)| a != b).collect()
+}
+
+pub(crate) fn mark(row: &Row) -> Option<i64> {
     let record: Value = serde_json::from_str(row.after.as_ref()?).unwrap();
     record["mark"].as_i64()
 }

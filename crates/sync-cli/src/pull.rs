@@ -1,0 +1,396 @@
+//! `datasync pull`, `backfill` and `resync`: what is asked of the function that reads a source. No password of a database
+//! comes to this machine, and no way to its network is needed: the caller needs `lambda:InvokeFunction` on that function.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use clap::{Args, Subcommand};
+use serde::{Deserialize, Serialize};
+use sync_aws::clients::Clients;
+use sync_aws::lambda::{Invoke, LambdaFunction};
+use sync_config::SyncConfig;
+use sync_domain::id::{ModelId, SourceId, TargetId};
+use sync_domain::ports;
+use sync_lambda::settings::ProcessEnv;
+
+use crate::outputs::{self, Outputs};
+use crate::template::logical_name;
+use crate::{DEFAULT_CONFIG, validate};
+
+/// The pause before something that waits is asked for again.
+const PAUSE: Duration = Duration::from_secs(5);
+/// How often in a row something may say that it waits: five minutes.
+const WAITS: u32 = 60;
+
+/// Where the function of a source is.
+#[derive(Debug, Clone, Args)]
+pub struct Function {
+    /// The function that reads the source; else CAPTURE_PULL_FUNCTION or the stack's output `CapturePull<Source>Name`.
+    #[arg(long)]
+    pub function: Option<String>,
+    /// A file with the stack's outputs, as `sam list stack-outputs --output json` prints them.
+    #[arg(long)]
+    pub outputs: Option<PathBuf>,
+}
+
+/// Looks at a source, or lets one that is stopped go on.
+#[derive(Debug, Args)]
+pub struct Pull {
+    #[command(subcommand)]
+    /// What to do.
+    pub action: Action,
+}
+
+/// What to do with a source.
+#[derive(Debug, Subcommand)]
+pub enum Action {
+    /// Says how the source stands.
+    Status {
+        /// The source, as its file is named.
+        source: SourceId,
+        #[command(flatten)]
+        /// Its function.
+        function: Function,
+    },
+    /// Lets a stopped source be read on behind its cursor: only where nothing was lost after all. Otherwise: resync.
+    Resume {
+        /// The source, as its file is named.
+        source: SourceId,
+        #[command(flatten)]
+        /// Its function.
+        function: Function,
+    },
+}
+
+/// Reads the rows of a model that are there already and sends them as snapshots, beside live capture.
+#[derive(Debug, Args)]
+pub struct Backfill {
+    /// The source, as its file is named.
+    pub source: SourceId,
+    /// The model.
+    pub model: ModelId,
+    /// The name of the run; name it again to go on with one that was broken off. A new one without it.
+    #[arg(long)]
+    pub run: Option<String>,
+    /// Only rows for which this holds: SQL over the table's columns.
+    #[arg(long = "where")]
+    pub condition: Option<String>,
+    /// Only for this target.
+    #[arg(long)]
+    pub target: Option<TargetId>,
+    /// Lets the run rest, wherever it is driven from.
+    #[arg(long, requires = "run", conflicts_with_all = ["resume", "progress"])]
+    pub pause: bool,
+    /// Lets a paused run go on.
+    #[arg(long, requires = "run", conflicts_with = "progress")]
+    pub resume: bool,
+    /// Says how far the run is.
+    #[arg(long, requires = "run")]
+    pub progress: bool,
+    #[command(flatten)]
+    /// Its function.
+    pub function: Function,
+}
+
+/// Begins a source anew: raises its epoch, forgets its cursor, backfills all its models.
+#[derive(Debug, Args)]
+pub struct Resync {
+    /// The source, as its file is named.
+    pub source: SourceId,
+    /// The folder with models/, sources/ and targets/.
+    #[arg(long, default_value = DEFAULT_CONFIG)]
+    pub config: PathBuf,
+    #[command(flatten)]
+    /// Its function.
+    pub function: Function,
+}
+
+/// Why the function did not do what it was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It is not known which function it is.
+    #[error(transparent)]
+    Where(#[from] outputs::Error),
+    /// It cannot be invoked.
+    #[error("the function cannot be invoked; it takes lambda:InvokeFunction on it")]
+    Call(#[from] ports::Error),
+    /// It ended with an error.
+    #[error("the function says: {0}")]
+    Function(String),
+    /// It answered something else.
+    #[error("the function's answer cannot be read; is it of the same release?")]
+    Answer,
+    /// The runtime for the calls cannot be made, or nothing can be written.
+    #[error("cannot call or write")]
+    Shell(#[from] std::io::Error),
+    /// It waits for too long.
+    #[error(
+        "the source is not read yet, or a transaction in its database has been open for five minutes; see its log and go on with --run {0}"
+    )]
+    Waits(String),
+    /// The source stopped.
+    #[error("the source is stopped ({0}); see docs/OPERATIONS.md")]
+    Stopped(String),
+}
+
+/// The request, as the function reads it (`capture_pull::payload`).
+#[derive(Debug, Serialize)]
+struct Request<'a> {
+    source: &'a SourceId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    work: Option<Work<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    run_for: Option<&'a str>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Work<'a> {
+    Backfill {
+        model: &'a ModelId,
+        run: &'a str,
+        #[serde(rename = "where", skip_serializing_if = "Option::is_none")]
+        condition: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        target: Option<&'a TargetId>,
+    },
+    PauseBackfill {
+        model: &'a ModelId,
+        run: &'a str,
+    },
+    ResumeBackfill {
+        model: &'a ModelId,
+        run: &'a str,
+    },
+    BackfillStatus {
+        model: &'a ModelId,
+        run: &'a str,
+    },
+    Status,
+    Resume,
+    Resync,
+}
+
+#[derive(Debug, Deserialize)]
+struct Progress {
+    state: State,
+    rows: u64,
+    refused: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum State {
+    Running,
+    Waiting,
+    Busy,
+    Paused,
+    Done,
+}
+
+#[derive(Debug, Deserialize)]
+struct Status {
+    read: bool,
+    stopped: Option<String>,
+    held: bool,
+    epoch: u32,
+    revision: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Run {
+    ended: String,
+}
+
+pub(crate) fn pull(command: &Pull, out: &mut dyn Write) -> Result<(), Error> {
+    let (source, function, work) = match &command.action {
+        Action::Status { source, function } => (source, function, Work::Status),
+        Action::Resume { source, function } => (source, function, Work::Resume),
+    };
+    with_function(source, function, async |function| {
+        let status: Status = ask(function, source, Some(work)).await?;
+        print(&status, out)
+    })
+}
+
+pub(crate) fn backfill(command: &Backfill, out: &mut dyn Write) -> Result<(), Error> {
+    with_function(&command.source, &command.function, async |function| {
+        backfill_with(function, command, out).await
+    })
+}
+
+pub(crate) fn resync(command: &Resync, out: &mut dyn Write) -> Result<(), crate::Error> {
+    let no_source = || crate::Error::NoSource(command.source.clone());
+    let config = SyncConfig::parse(&validate::read(&command.config)?).map_err(|_| no_source())?;
+    let source = config.source(&command.source).filter(|source| source.postgres.is_some());
+    let models: Vec<ModelId> = source.ok_or_else(no_source)?.models().into_iter().cloned().collect();
+    Ok(with_function(&command.source, &command.function, async |function| {
+        resync_with(function, command, &models, out).await
+    })?)
+}
+
+fn with_function(
+    source: &SourceId,
+    function: &Function,
+    work: impl AsyncFnOnce(&dyn Invoke) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let outputs = Outputs::read(function.outputs.as_deref())?;
+    let output = format!("CapturePull{}Name", logical_name(source.as_str()));
+    let given = function.function.as_deref();
+    let name = outputs.setting(&ProcessEnv, given, "--function", "CAPTURE_PULL_FUNCTION", &output)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let function = LambdaFunction::new(Clients::from_profile().await.lambda(), name);
+        work(&function).await
+    })
+}
+
+async fn backfill_with(function: &dyn Invoke, command: &Backfill, out: &mut dyn Write) -> Result<(), Error> {
+    let (source, model) = (&command.source, &command.model);
+    let run = command.run.clone().unwrap_or_else(new_run);
+    let other = match (command.pause, command.progress) {
+        (true, _) => Some(Work::PauseBackfill { model, run: &run }),
+        (_, true) => Some(Work::BackfillStatus { model, run: &run }),
+        _ => None,
+    };
+    if let Some(work) = other {
+        let progress: Progress = ask(function, source, Some(work)).await?;
+        return Ok(say(&progress, model, &run, out)?);
+    }
+    if command.resume {
+        let _: Progress = ask(function, source, Some(Work::ResumeBackfill { model, run: &run })).await?;
+    }
+    let (condition, target) = (command.condition.as_deref(), command.target.as_ref());
+    drive(function, source, model, &run, condition, target, out).await
+}
+
+/// Asks for one share after the other until every row was sent.
+async fn drive(
+    function: &dyn Invoke,
+    source: &SourceId,
+    model: &ModelId,
+    run: &str,
+    condition: Option<&str>,
+    target: Option<&TargetId>,
+    out: &mut dyn Write,
+) -> Result<(), Error> {
+    let mut waits = 0;
+    loop {
+        let work = Work::Backfill { model, run, condition, target };
+        let progress: Progress = ask(function, source, Some(work)).await?;
+        say(&progress, model, run, out)?;
+        match progress.state {
+            State::Done | State::Paused => return Ok(()),
+            State::Running => waits = 0,
+            State::Waiting | State::Busy if waits == WAITS => return Err(Error::Waits(run.to_owned())),
+            State::Waiting | State::Busy => {
+                waits += 1;
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+/// New epoch, first poll of it, then the rows. What was deleted at the source while nothing was read stays at the targets.
+async fn resync_with(
+    function: &dyn Invoke,
+    command: &Resync,
+    models: &[ModelId],
+    out: &mut dyn Write,
+) -> Result<(), Error> {
+    let source = &command.source;
+    let status: Status = ask(function, source, Some(Work::Resync)).await?;
+    writeln!(out, "{source}: epoch {}; what was read before counts as older", status.epoch)?;
+    begin(function, source).await?;
+    let run = new_run();
+    for model in models {
+        drive(function, source, model, &run, None, None, out).await?;
+    }
+    writeln!(
+        out,
+        "{source}: every row was sent again. Rows that were deleted while the source was not read are still at the targets."
+    )?;
+    Ok(())
+}
+
+/// Lets live capture begin: a backfill before that could miss what is written between the two.
+async fn begin(function: &dyn Invoke, source: &SourceId) -> Result<(), Error> {
+    for _ in 0..WAITS {
+        // The schedule may be off, or its run may hold the lease: then that one does it.
+        let run: Run = send(function, &Request { source, work: None, run_for: Some("0s") }).await?;
+        let status: Status = ask(function, source, Some(Work::Status)).await?;
+        if let Some(code) = status.stopped {
+            return Err(Error::Stopped(code));
+        }
+        if status.read {
+            return Ok(());
+        }
+        if run.ended != "done" {
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+    Err(Error::Waits(new_run()))
+}
+
+async fn ask<T: for<'de> Deserialize<'de>>(
+    function: &dyn Invoke,
+    source: &SourceId,
+    work: Option<Work<'_>>,
+) -> Result<T, Error> {
+    send(function, &Request { source, work, run_for: None }).await
+}
+
+async fn send<T: for<'de> Deserialize<'de>>(
+    function: &dyn Invoke,
+    request: &Request<'_>,
+) -> Result<T, Error> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Ended {
+        error_message: String,
+    }
+
+    let request = serde_json::to_string(request).map_err(|_| Error::Answer)?;
+    match function.invoke(&request).await? {
+        Ok(answer) => serde_json::from_str(&answer).map_err(|_| Error::Answer),
+        // Names, codes and remedies: the function's errors hold no value.
+        Err(ended) => {
+            let ended: Ended = serde_json::from_str(&ended).map_err(|_| Error::Answer)?;
+            Err(Error::Function(ended.error_message))
+        }
+    }
+}
+
+fn say(progress: &Progress, model: &ModelId, run: &str, out: &mut dyn Write) -> std::io::Result<()> {
+    let state = match progress.state {
+        State::Running => "running",
+        State::Waiting => "waiting until the source has been read once and no older transaction is open",
+        State::Busy => "busy: somebody else asks for it too",
+        State::Paused => "paused; go on with --resume",
+        State::Done => "done",
+    };
+    let Progress { rows, refused, .. } = progress;
+    let tickets = if *refused == 0 { String::new() } else { format!(", {refused} with a ticket") };
+    writeln!(out, "{model}, run {run}: {rows} rows{tickets}: {state}")
+}
+
+fn print(status: &Status, out: &mut dyn Write) -> Result<(), Error> {
+    let Status { read, stopped, held, epoch, revision } = status;
+    let state = match (stopped, held, read) {
+        (Some(code), ..) => format!("stopped ({code})"),
+        (None, true, _) => "being read".to_owned(),
+        (None, false, true) => "between two runs".to_owned(),
+        (None, false, false) => "not read yet".to_owned(),
+    };
+    Ok(writeln!(out, "{state}; epoch {epoch}, checkpoint moved {revision} times")?)
+}
+
+/// A name that no other run has, unless two begin in one second.
+fn new_run() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    format!("run-{}", now.as_secs())
+}
+
+#[cfg(test)]
+mod tests;
