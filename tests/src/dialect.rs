@@ -1,8 +1,9 @@
 //! What the emulator's permissions cannot read is put in its words, in the copy of the built template that is deployed.
 //!
-//! With `AUTH=true` MiniStack enforces the roles of the functions, so that a missing permission fails the tests. Two
-//! things it knows otherwise than AWS (1.5.33):
+//! With `AUTH=true` MiniStack enforces the roles of the functions, so that a missing permission fails the tests. Three
+//! things are otherwise than on AWS (1.5.33):
 //! - a batch call asks for a permission of its own (`sqs:SendMessageBatch`), where AWS asks for the single call's;
+//! - it speaks no TLS, so a policy that denies everything else would deny all: its condition becomes one that nobody meets;
 //! - it knows no condition keys of KMS and denies what depends on one, so they go, and no test here proves them.
 
 use std::fs;
@@ -41,6 +42,9 @@ fn walk(value: &mut Value) -> usize {
 }
 
 fn statement(members: &mut Map<String, Value>) -> usize {
+    if members.get("Effect") == Some(&json!("Deny")) && asks_for_tls(members) {
+        members.insert("Condition".to_owned(), json!({ "StringEquals": { "aws:PrincipalArn": "nobody" } }));
+    }
     let Some(actions) = members.get("Action").filter(|_| members.contains_key("Effect")) else { return 0 };
     let mut actions = match actions {
         Value::Array(actions) => actions.clone(),
@@ -62,6 +66,14 @@ fn statement(members: &mut Map<String, Value>) -> usize {
     1
 }
 
+/// Whether a statement applies to callers without TLS.
+fn asks_for_tls(members: &Map<String, Value>) -> bool {
+    members
+        .get("Condition")
+        .and_then(|condition| condition.get("Bool"))
+        .is_some_and(|bool| bool.get("aws:SecureTransport").is_some())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,15 +84,17 @@ mod tests {
             { "Effect": "Allow", "Action": "sqs:SendMessage", "Condition": { "Bool": {} }, "Resource": "q" },
             { "Effect": "Allow", "Action": ["kms:Decrypt"], "Condition": { "StringEquals": {} }, "Resource": "k" },
             { "Fn::If": ["A", { "Effect": "Allow", "Action": ["dynamodb:GetItem", "sns:Publish"] }, "-"] },
+            { "Effect": "Deny", "Action": "s3:*", "Condition": { "Bool": { "aws:SecureTransport": "false" } } },
             { "Action": "not a statement" },
         ] });
-        assert_eq!(walk(&mut template), 3);
+        assert_eq!(walk(&mut template), 4);
         assert_eq!(
             template,
             json!({ "Policies": [
                 { "Effect": "Allow", "Action": ["sqs:SendMessage", "sqs:SendMessageBatch"], "Condition": { "Bool": {} }, "Resource": "q" },
                 { "Effect": "Allow", "Action": ["kms:Decrypt"], "Resource": "k" },
                 { "Fn::If": ["A", { "Effect": "Allow", "Action": ["dynamodb:GetItem", "sns:Publish", "sns:PublishBatch"] }, "-"] },
+                { "Effect": "Deny", "Action": ["s3:*"], "Condition": { "StringEquals": { "aws:PrincipalArn": "nobody" } } },
                 { "Action": "not a statement" },
             ] })
         );

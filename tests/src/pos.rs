@@ -5,7 +5,9 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use clap::Parser;
 use serde_json::{Value, json};
+use sync_cli::Arguments;
 use sync_testkit::postgres::{PASSWORD, Server};
 use tokio_postgres::Client;
 use tokio_postgres::types::ToSql;
@@ -274,14 +276,11 @@ async fn invoke(rig: &Rig, table: Table, payload: &Value) -> Result<Value> {
 
 /// What `datasync sql` prints.
 fn administrators_sql(source: &str) -> Result<String> {
-    let output = std::process::Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .current_dir(place::root())
-        .args(["run", "--quiet", "--package", "sync-cli", "--", "sql", source, "--role", ROLE])
-        .output()
-        .map_err(|error: io::Error| error)
-        .context("cannot run datasync")?;
-    if !output.status.success() {
-        bail!("`datasync sql {source}` fails: {}", String::from_utf8_lossy(&output.stderr));
-    }
-    Ok(String::from_utf8(output.stdout)?)
+    let config = place::root().join("infra/layer/sync").display().to_string();
+    let words = ["datasync", "sql", source, "--role", ROLE, "--config", &config];
+    let arguments = Arguments::try_parse_from(words).context("datasync has no such command")?;
+    let mut printed = Vec::new();
+    sync_cli::run(&arguments, &mut io::empty(), &mut printed)
+        .with_context(|| format!("`datasync sql {source}` fails"))?;
+    Ok(String::from_utf8(printed)?)
 }

@@ -52,6 +52,8 @@ pub async fn deploy(
         "AllowLoopback=true".to_owned(),
         // The functions that read databases are invoked by hand, so that a run does what it must and no more.
         "PullSchedule=DISABLED".to_owned(),
+        // The emulator takes the condition behind it for true, without any subnet.
+        "PullDualStack=false".to_owned(),
         format!("PreferencesStreamArn={stream}"),
         "DeletionProtection=false".to_owned(),
     ];
@@ -210,7 +212,9 @@ impl Stack {
     /// Checks that the queues are what the template says: FIFO, with their redrive.
     pub async fn check_queues(&self) -> Result<()> {
         for (logical_id, url) in &self.resources {
-            if !logical_id.ends_with("Queue") || !url.contains("/") || logical_id.starts_with("Ticket") {
+            // What an EventBridge rule, an asynchronous invocation or a schedule could not hand over stands in standard ones.
+            let standard = ["Ticket", "PullSchedule"].iter().any(|start| logical_id.starts_with(start));
+            if !logical_id.ends_with("Queue") || !url.contains("/") || standard {
                 continue;
             }
             let body = json!({ "QueueUrl": url, "AttributeNames": ["All"] });

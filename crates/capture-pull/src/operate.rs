@@ -22,15 +22,10 @@ pub struct Status {
     pub revision: u64,
 }
 
-impl From<Option<Checkpoint>> for Status {
-    fn from(checkpoint: Option<Checkpoint>) -> Self {
-        let Checkpoint { cursor, epoch, revision, stopped, held } = checkpoint.unwrap_or_default();
-        Self { read: cursor.is_some(), stopped, held, epoch, revision }
-    }
-}
-
 pub(crate) async fn status(source: &Source, deps: &Deps) -> Result<Status, Error> {
-    Ok(deps.checkpoints.read(source.source.as_str()).await?.into())
+    let checkpoint = deps.checkpoints.read(source.source.as_str()).await?.unwrap_or_default();
+    let Checkpoint { cursor, epoch, revision, stopped, held } = checkpoint;
+    Ok(Status { read: cursor.is_some(), stopped, held, epoch: epoch.max(source.epoch()), revision })
 }
 
 /// Lets a stopped source be read on behind the cursor that it has: right only where nothing was lost after all.

@@ -96,8 +96,8 @@ pub(crate) async fn run(
         Taken::Busy => return Ok(close(source, Report::new(Ended::Busy))),
         Taken::Stopped(checkpoint) => {
             let code = checkpoint.stopped.as_deref().unwrap_or_default();
-            let report =
-                failures::report(deps, &[failures::of_stopped(source, checkpoint.epoch, code)]).await;
+            let epoch = checkpoint.epoch.max(postgres.epoch);
+            let report = failures::report(deps, &[failures::of_stopped(source, epoch, code)]).await;
             let ended = close(source, Report::new(Ended::Stopped));
             report?;
             return Ok(ended);
@@ -147,7 +147,7 @@ impl Run<'_> {
         loop {
             let whole = self.poll(&mut *reader, ids).await?;
             if !whole || self.report.polls == 1 {
-                self.report.gauges = reader.gauges().await?;
+                self.gauge(&mut *reader).await;
             }
             let next = Instant::now() + self.pause;
             if !whole || next >= self.invocation.no_poll_after {
@@ -156,6 +156,19 @@ impl Run<'_> {
             tokio::time::sleep_until(next).await;
         }
         self.settle(&mut *reader).await
+    }
+
+    /// What the source says of itself is for metrics: a run does not end for want of it.
+    async fn gauge(&mut self, reader: &mut dyn Reader) {
+        match reader.gauges().await {
+            Ok(gauges) => self.report.gauges = gauges,
+            Err(error) => tracing::warn!(
+                source.id = self.source.source.as_str(),
+                reason = error.code,
+                place = error.place,
+                "the source's gauges cannot be read"
+            ),
+        }
     }
 
     /// One poll; false if the run's time was over before its end.

@@ -2,7 +2,7 @@
 //! without.
 //!
 //! The event names a table and the source's YAML its model; the key is the model's, out of the row. The version is the
-//! place in the database's log ([`place`]), so that Debezium may send again as often as it likes.
+//! place in the database's log (`place`), so that Debezium may send again as often as it likes.
 
 mod envelope;
 mod place;

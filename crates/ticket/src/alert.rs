@@ -39,7 +39,9 @@ pub fn text(ticket: &Ticket) -> String {
     let (stage, code, place) = (failure.stage, &failure.reason.code, shown(&failure.reason.place));
     let head = match &failure.dead_letter_queue {
         Some(_) => "A record cannot go on and stands in a dead-letter queue.",
-        None if failure.stage == Stage::CapturePull => "A source is not read as it should be, or a row of it cannot go on.",
+        None if failure.stage == Stage::CapturePull => {
+            "A source is not read as it should be, or a row of it cannot go on."
+        }
         None => "A record cannot go on for now; it stays in its queue and is tried again.",
     };
     let queue = failure.dead_letter_queue.as_deref().unwrap_or("none");

@@ -321,7 +321,7 @@ fn stamps(sql: &mut String, tables: &[Wanted], role: &str) {
             sql,
             "-- A large table: build it CONCURRENTLY first, under this name.\n\
              CREATE INDEX IF NOT EXISTS {index} ON {target} ({column}, {key});\n\n",
-            index = quoted(&short("datasync:", &table.table)),
+            index = quoted(&short("datasync:", &format!("{}.{column}", table.table))),
             column = quoted(column),
             key = columns(&table.key, ""),
         );

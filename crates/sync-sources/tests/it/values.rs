@@ -25,7 +25,18 @@ const VALUES: &[(&str, &[&str])] = &[
     ("smallint", &["-32768", "32767"]),
     ("integer", &["0", "-2147483648"]),
     ("bigint", &["9007199254740993", "-9223372036854775808"]),
-    ("numeric", &["0", "-0.00", "123456789012345678901234567890.123456789", "'NaN'", "'Infinity'", "'-Infinity'", "1e-30"]),
+    (
+        "numeric",
+        &[
+            "0",
+            "-0.00",
+            "123456789012345678901234567890.123456789",
+            "'NaN'",
+            "'Infinity'",
+            "'-Infinity'",
+            "1e-30",
+        ],
+    ),
     ("numeric(10,2)", &["1.5", "'NaN'"]),
     ("real", &["0.1", "'NaN'", "'-Infinity'", "1e-40", "3.4e38", "16777216"]),
     ("double precision", &["0.1", "'NaN'", "'Infinity'", "1e300", "'-0'", "1e20", "123456789.123456789"]),
@@ -39,8 +50,20 @@ const VALUES: &[(&str, &[&str])] = &[
     ("date", &["'2026-11-24'", "'0044-03-15 BC'", "'infinity'", "'-infinity'", "'20001-01-01'"]),
     ("time", &["'23:59:59.999999'", "'24:00'", "'00:00'"]),
     ("timetz", &["'12:00:00.5+05:30'", "'12:00-08'"]),
-    ("timestamp", &["'2026-11-24 20:19:23.1'", "'0044-03-15 12:00 BC'", "'infinity'", "'-infinity'", "'20001-01-01'"]),
-    ("timestamptz", &["'2026-11-24 20:19:23.123456+05:30'", "'0044-03-15 12:00 BC'", "'infinity'", "'-infinity'", "'20001-01-01'"]),
+    (
+        "timestamp",
+        &["'2026-11-24 20:19:23.1'", "'0044-03-15 12:00 BC'", "'infinity'", "'-infinity'", "'20001-01-01'"],
+    ),
+    (
+        "timestamptz",
+        &[
+            "'2026-11-24 20:19:23.123456+05:30'",
+            "'0044-03-15 12:00 BC'",
+            "'infinity'",
+            "'-infinity'",
+            "'20001-01-01'",
+        ],
+    ),
     ("timestamptz(0)", &["'2026-11-24 20:19:23.6Z'"]),
     ("interval", &["'1 year 2 mons -3 days 04:05:06.789'", "'0'", "'-1 day'", "'infinity'"]),
     ("uuid", &["'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'"]),
@@ -83,7 +106,10 @@ const VALUES: &[(&str, &[&str])] = &[
     ("tags[]", &["ARRAY['{a,\"b c\"}', '{}']::tags[]"]),
     ("point3", &["(1, 'NaN', 'a \"quoted\", \\ name', '2026-11-24 20:19:23+00')", "(NULL, NULL, '', NULL)"]),
     ("point3[]", &["ARRAY[(1, 2, 'x', NULL), NULL, (NULL, NULL, 'y \"z\"', 'infinity')]::point3[]"]),
-    ("nested", &["((1, 2.5, 'a', NULL), '{1,2}', ARRAY[(3, 4, '\"', NULL)::point3], 7)", "(NULL, NULL, NULL, NULL)"]),
+    (
+        "nested",
+        &["((1, 2.5, 'a', NULL), '{1,2}', ARRAY[(3, 4, '\"', NULL)::point3], 7)", "(NULL, NULL, NULL, NULL)"],
+    ),
     ("lonely", &["ROW(true)", "ROW(NULL)"]),
     ("int2vector", &["'1 2'"]),
 ];
@@ -118,7 +144,8 @@ async fn every_type_reads_as_the_database_itself_writes_it_in_json() {
     let oracle = access.open(Purpose::Read).await.unwrap();
     let mut wrong = Vec::new();
     for (name, (kind, _)) in names.iter().zip(VALUES) {
-        let sql = format!("SELECT id, coalesce(to_json({name})::text, 'null') FROM public.everything ORDER BY id");
+        let sql =
+            format!("SELECT id, coalesce(to_json({name})::text, 'null') FROM public.everything ORDER BY id");
         for row in oracle.client().query(&sql, &[]).await.unwrap() {
             let (id, expected): (i32, String) = (row.get(0), row.get(1));
             let is = member(&rows[usize::try_from(id).unwrap()], name);

@@ -159,7 +159,7 @@ impl Replayed {
         let mark = row.after.is_some().then(|| record["mark"].as_i64().unwrap());
         match self.rows.get(&id) {
             Some((version, known)) if *version == row.version => {
-                self.conflicts += usize::from(*known != mark)
+                self.conflicts += usize::from(*known != mark);
             }
             Some((version, _)) if *version > row.version => {}
             _ => {

@@ -51,9 +51,10 @@ async fn pull(url: String, name: &str) -> Result<(u128, u64)> {
     let mut reader = open(opening).await?;
     let start = Instant::now();
     let (mut changes, mut cursor) = (0, None::<String>);
-    // As the function does: polls follow each other until one finds nothing.
+    // As the function does: polls follow each other, here until one has nothing new. The first ones of a large transaction
+    // have no rows yet.
     loop {
-        let before = changes;
+        let before = cursor.clone();
         reader.begin(cursor.as_deref(), 0).await?;
         while let Some(page) = reader.page().await? {
             for row in &page.rows {
@@ -63,11 +64,11 @@ async fn pull(url: String, name: &str) -> Result<(u128, u64)> {
             }
             cursor = Some(page.cursor);
         }
+        if cursor == before {
+            return Ok((start.elapsed().as_nanos(), changes));
+        }
         if let Some(cursor) = &cursor {
             reader.confirm(cursor).await?;
-        }
-        if changes == before {
-            return Ok((start.elapsed().as_nanos(), changes));
         }
     }
 }

@@ -1,1 +1,0 @@
-fn main() { let p = std::path::PathBuf::from(std::env::args().nth(1).unwrap()); println!("{:?}", sync_bench::log::small(&p).unwrap()); if std::env::args().nth(2).is_some() { println!("{:?}", sync_bench::log::large(&p).unwrap()); } }
