@@ -1,7 +1,7 @@
 //! The README's table of standing charges counts what the template makes: who adds a key, an alarm or a queue that is
 //! polled sees here that somebody pays for it every month.
 
-#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at what it did not expect")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops at what it did not expect")]
 
 use serde_json::json;
 use sync_tests::place;

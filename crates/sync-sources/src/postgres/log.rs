@@ -44,8 +44,8 @@ use crate::{Error, Kind, Page, Reader, Result, Row};
 const PAGE: PageSize = PageSize { rows: 1_000, bytes: 1 << 20 };
 /// What a record that is not whole counts for, over what is known of it: the rest may be large.
 const HOLE_BYTES: usize = 64 << 10;
-/// How much of the log one poll looks at, at most (a transaction is looked at as a whole): the server writes what it
-/// finds into a temporary file.
+/// How much of the log one poll looks at to begin with (a transaction is looked at as a whole): the server writes what
+/// it finds into a temporary file.
 const WINDOW_BYTES: u64 = 256 << 20;
 /// Microseconds from 1970 to 2000.
 const EPOCH_2000: i64 = 946_684_800_000_000;
@@ -73,6 +73,8 @@ pub struct Log {
     /// Opened when something must be asked meanwhile.
     filler: Option<Filler>,
     types: Types,
+    /// How much of the log the next poll looks at, at most.
+    window: u64,
     /// Whether the session is busy with what a poll has asked for and not read to the end.
     streaming: bool,
     /// Gone while a page is made: a page that is given up halfway, or fails, ends the poll.
@@ -87,6 +89,8 @@ struct Poll {
     from: Position,
     /// Up to where the log is looked at.
     upto: u64,
+    /// Whether the log goes on behind that.
+    short: bool,
     /// Whether the first page is given out even if it has no rows.
     first: bool,
     /// Without a cursor under a raised epoch the source is read anew, and a backfill brings what tables hold by now: a
@@ -148,6 +152,7 @@ impl Log {
             session,
             filler: None,
             types: Types::default(),
+            window: WINDOW_BYTES,
             streaming: false,
             poll: None,
         }
@@ -161,7 +166,10 @@ impl Log {
     }
 
     async fn reopen(&mut self) -> Result<()> {
-        self.poll = None;
+        // While a transaction is open that is larger than the window, the server decodes it from its start in each poll and
+        // has nothing to give: with a window that doubles, it does so a few times and not once per window.
+        let in_vain = self.poll.take().is_some_and(|poll| poll.done && poll.short && poll.position == poll.from);
+        self.window = if in_vain { self.window.saturating_mul(2) } else { WINDOW_BYTES };
         // A stream that was not read to its end is cut, rather than read through.
         if self.streaming || self.session.is_closed() {
             self.session = self.settings.access.open(Purpose::Read).await?;
@@ -281,7 +289,7 @@ impl Reader for Log {
         }
 
         let start = from.unwrap_or(Position { commit: status.confirmed, index: 0 });
-        let upto = status.flushed.min(start.commit.max(status.confirmed) + WINDOW_BYTES);
+        let upto = status.flushed.min(start.commit.max(status.confirmed).saturating_add(self.window));
         let fresh_until = match &cursor {
             Some(cursor) => cursor.fresh_until,
             None if epoch > 0 => status.flushed,
@@ -294,6 +302,7 @@ impl Reader for Log {
             history,
             from: start,
             upto,
+            short: upto < status.flushed,
             first: cursor.is_none(),
             fresh_until,
             tables: tables.into_iter().map(Arc::new).collect(),
