@@ -1,5 +1,5 @@
 # Every line is one that a person could type. `make demo` and `make test` set up what they need.
-.PHONY: demo test up down check bench build deploy
+.PHONY: demo test chaos up down check bench build deploy
 
 # Python 3.10 or newer. Cargo comes with rustup; rust-toolchain.toml says which compiler.
 PYTHON ?= python3
@@ -17,6 +17,13 @@ demo: .venv/sam/ready .venv/emulator/ready .venv/postgres/ready
 
 test: .venv/sam/ready .venv/emulator/ready .venv/postgres/ready
 	cargo test --workspace
+
+# The same kinds of faults as in `make test`, more often and longer.
+chaos: export CHAOS_KILLS ?= 20
+chaos: export CHAOS_SEEDS ?= 5
+chaos: export CHAOS_CHANGES ?= 30000
+chaos: .venv/sam/ready .venv/emulator/ready .venv/postgres/ready
+	cargo test --package sync-chaos --package sync-sources -- --nocapture
 
 up: .venv/sam/ready .venv/emulator/ready .venv/postgres/ready
 	cargo run --quiet --package sync-tests --bin local-stack -- up

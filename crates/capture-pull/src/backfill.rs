@@ -19,6 +19,7 @@ use crate::Invocation;
 use crate::deps::Deps;
 use crate::halt::{Error, Halt};
 use crate::hand_off::{HandOff, Handed};
+use crate::live;
 use crate::payload::{Backfill, BackfillRun, RunId};
 use crate::run::LEASE;
 
@@ -92,7 +93,7 @@ pub(crate) async fn step(
     invocation: &Invocation,
 ) -> Result<Progress, Error> {
     written(source, &asked.model)?;
-    let Some(epoch) = epoch(source, deps).await? else {
+    let Some(epoch) = epoch(source, &asked.model, deps).await? else {
         return Ok(Memory::default().progress(State::Waiting));
     };
     let row = row(source, &asked.model, &asked.run);
@@ -167,16 +168,20 @@ async fn standing(row: &str, deps: &Deps) -> Result<Option<(Memory, bool)>, Erro
     Ok(Some((memory, checkpoint.stopped.is_some())))
 }
 
-/// The epoch of the source; none as long as live capture has not begun: a change between the reading of a row and that
-/// beginning would be seen by neither.
-async fn epoch(source: &Source, deps: &Deps) -> Result<Option<u32>, Error> {
-    let own = source.postgres.as_ref().map_or(0, |postgres| postgres.epoch);
+/// The epoch of the source; none as long as live capture does not read the model under it: a change between the reading of
+/// a row and that beginning would be seen by neither.
+async fn epoch(source: &Source, model: &ModelId, deps: &Deps) -> Result<Option<u32>, Error> {
+    let Some(postgres) = &source.postgres else { return Ok(None) };
     match deps.checkpoints.read(source.source.as_str()).await? {
         Some(checkpoint) if checkpoint.stopped.is_some() => {
             Err(Error::Backfill("the source is stopped; resync or resume it first"))
         }
-        Some(checkpoint) => Ok(checkpoint.cursor.map(|_| checkpoint.epoch.max(own))),
-        None => Ok(None),
+        Some(checkpoint) if checkpoint.cursor.is_some() => {
+            let epoch = checkpoint.epoch.max(postgres.epoch);
+            let is_read = live::reads(source, postgres, model, epoch, &*deps.checkpoints).await?;
+            Ok(is_read.then_some(epoch))
+        }
+        _ => Ok(None),
     }
 }
 

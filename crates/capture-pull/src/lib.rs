@@ -5,6 +5,7 @@ pub mod deps;
 mod failures;
 mod halt;
 mod hand_off;
+mod live;
 pub mod open;
 mod operate;
 pub mod payload;

@@ -19,6 +19,7 @@ use crate::deps::Deps;
 use crate::failures;
 use crate::halt::{Error, Halt};
 use crate::hand_off::{HandOff, Handed};
+use crate::live;
 
 /// How long a lease lasts without a save: the longest that a run that was killed keeps the next one waiting.
 pub const LEASE: Duration = Duration::from_secs(30);
@@ -107,6 +108,7 @@ pub(crate) async fn run(
     let mut run = Run {
         deps,
         source,
+        postgres,
         invocation,
         pause: pause(postgres),
         epoch: checkpoint.epoch.max(postgres.epoch),
@@ -125,6 +127,7 @@ pub(crate) async fn run(
 struct Run<'a> {
     deps: &'a Deps,
     source: &'a Source,
+    postgres: &'a Postgres,
     invocation: &'a Invocation,
     pause: Duration,
     epoch: u32,
@@ -149,6 +152,10 @@ impl Run<'_> {
             if !whole || self.report.polls == 1 {
                 self.gauge(&mut *reader).await;
             }
+            if whole && self.report.polls == 1 {
+                let (checkpoints, owner) = (&*self.deps.checkpoints, self.invocation.owner.as_str());
+                live::tell(self.source, self.postgres, self.epoch, checkpoints, owner).await?;
+            }
             let next = Instant::now() + self.pause;
             if !whole || next >= self.invocation.no_poll_after {
                 break;
@@ -161,6 +168,8 @@ impl Run<'_> {
     /// What the source says of itself is for metrics: a run does not end for want of it.
     async fn gauge(&mut self, reader: &mut dyn Reader) {
         match reader.gauges().await {
+            // A session that is busy with a long poll says nothing; what it said before stands.
+            Ok(gauges) if gauges.is_empty() => {}
             Ok(gauges) => self.report.gauges = gauges,
             Err(error) => tracing::warn!(
                 source.id = self.source.source.as_str(),
@@ -280,8 +289,8 @@ impl Run<'_> {
                     }
                     Kind::Unavailable => {
                         self.report.ended = Ended::Unavailable;
-                        let nothing_read = self.report.polls == 0 && self.report.changes == 0;
-                        nothing_read.then_some(Error::from(error))
+                        // A poll that never comes to its end, for one table of several perhaps, is for people to see.
+                        (self.report.polls == 0).then_some(Error::from(error))
                     }
                     Kind::Misconfigured => {
                         let failure = failures::of_source(self.source, self.epoch, &error);
@@ -306,16 +315,21 @@ impl Run<'_> {
 
     /// Stops the source: what lies between the cursor and now cannot be read any more, and reading on would hide that.
     async fn stop(mut self, error: &sources::Error) -> Result<Report, Error> {
+        // Under the lease's token first: to a run that was overtaken the source may look lost, and is not.
+        if !self.deps.checkpoints.stop(&self.lease, error.code).await? {
+            self.report.ended = Ended::Overtaken;
+            return Ok(close(self.source, self.report));
+        }
+        // Should this run die here, the next one finds the source stopped and reports it.
         let failure = failures::of_stopped(self.source, self.epoch, error.code);
         let reported = failures::report(self.deps, &[failure]).await;
-        let stopped = self.deps.checkpoints.stop(&self.lease, error.code).await?;
         tracing::error!(
             source.id = self.source.source.as_str(),
             reason = error.code,
             place = error.place,
             "the source is stopped until a resync"
         );
-        self.report.ended = if stopped { Ended::Stopped } else { Ended::Overtaken };
+        self.report.ended = Ended::Stopped;
         let report = close(self.source, self.report);
         reported?;
         Ok(report)

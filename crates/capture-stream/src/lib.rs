@@ -46,7 +46,7 @@ pub async fn handle(event: &str, deps: &Deps) -> Result<(Response, Vec<Outcome>)
         Err(error) => {
             log(&error, "the key of record ids cannot be used");
             let retry = || Outcome::Retry(Reason::new("keys_unavailable", error.code.as_str()));
-            return Ok(answer(&sequences, sequences.iter().map(|_| retry()).collect()));
+            return Ok(answer(&batch, &sequences, sequences.iter().map(|_| retry()).collect()));
         }
     };
     let mut entries = Vec::with_capacity(records.len());
@@ -79,7 +79,7 @@ pub async fn handle(event: &str, deps: &Deps) -> Result<(Response, Vec<Outcome>)
         stopped |= matches!(outcome, Outcome::Retry(_));
         outcomes.push(outcome);
     }
-    Ok(answer(&sequences, outcomes))
+    Ok(answer(&batch, &sequences, outcomes))
 }
 
 /// What is done with a record when it is its turn.
@@ -128,9 +128,15 @@ async fn send(entries: Vec<QueueEntry>, deps: &Deps) -> Vec<ports::Result<()>> {
     results
 }
 
-/// The batch begins again at the first record that is not done.
-fn answer(sequences: &[String], outcomes: Vec<Outcome>) -> (Response, Vec<Outcome>) {
-    let failed = outcomes.iter().position(|outcome| matches!(outcome, Outcome::Retry(_)));
+/// The batch begins again at the first record that is not done. Of a document that somebody hands in again, one that is
+/// parked once more is not done either: the document it stands in now may be that very one, and must stay.
+fn answer(batch: &Batch<'_>, sequences: &[String], outcomes: Vec<Outcome>) -> (Response, Vec<Outcome>) {
+    let left = |outcome: &Outcome| match outcome {
+        Outcome::Retry(_) => true,
+        Outcome::DeadLettered(_) => batch.redriven,
+        _ => false,
+    };
+    let failed = outcomes.iter().position(left);
     let first = failed.and_then(|at| sequences.get(at));
     let failure = first.map(|sequence| ItemFailure { item_identifier: sequence.clone() });
     (Response { batch_item_failures: failure.into_iter().collect() }, outcomes)

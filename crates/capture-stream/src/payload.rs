@@ -37,6 +37,8 @@ pub enum Error {
 pub struct Batch<'a> {
     /// Each record as it came.
     pub records: Vec<Cow<'a, RawValue>>,
+    /// Whether it came as a document of the bucket.
+    pub redriven: bool,
 }
 
 #[derive(Deserialize)]
@@ -53,16 +55,17 @@ impl<'a> Batch<'a> {
     pub fn read(event: &'a str) -> Result<Self, Error> {
         let invocation: Invocation<'a> = parsed(event)?;
         if let Some(records) = invocation.records {
-            return Ok(Self { records: records.into_iter().map(Cow::Borrowed).collect() });
+            return Ok(Self { records: records.into_iter().map(Cow::Borrowed).collect(), redriven: false });
         }
         let payload = invocation.payload.ok_or(Error::NotABatch)?.get();
         if !payload.starts_with('"') {
             let records = parsed::<Invocation<'a>>(payload)?.records.ok_or(Error::NotABatch)?;
-            return Ok(Self { records: records.into_iter().map(Cow::Borrowed).collect() });
+            return Ok(Self { records: records.into_iter().map(Cow::Borrowed).collect(), redriven: true });
         }
         let text: String = parsed(payload)?;
         let records = parsed::<Invocation<'_>>(&text)?.records.ok_or(Error::NotABatch)?;
-        Ok(Self { records: records.into_iter().map(|record| Cow::Owned(record.to_owned())).collect() })
+        let records = records.into_iter().map(|record| Cow::Owned(record.to_owned())).collect();
+        Ok(Self { records, redriven: true })
     }
 }
 

@@ -3,7 +3,7 @@ use std::time::Duration;
 use capture_pull::payload::{Backfill, BackfillRun, Work};
 use capture_pull::{Answer, Error, LEASE, Progress, State};
 use sync_domain::change::Operation;
-use sync_domain::ports::Checkpoints;
+use sync_domain::ports::{Checkpoints, Taken};
 use sync_sources::Kind;
 
 use crate::table::{PAGE, ROWS};
@@ -103,6 +103,24 @@ async fn a_backfill_waits_until_live_capture_has_begun() {
     world.table.write(1, 1);
     world.run().await.unwrap();
     assert_eq!(ask(&world, Work::Backfill(asked("r1"))).await.unwrap().state, State::Done);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backfill_waits_until_a_run_has_read_the_table_under_the_epoch() {
+    for before in [r#"{"epoch":0,"tables":[]}"#, r#"{"epoch":7,"tables":["public.customer=customer"]}"#] {
+        let world = read_once().await;
+        // As a run leaves it that began before the table was added, or before the epoch was raised.
+        let row = format!("{SOURCE}#live");
+        let Taken::Held(mut lease, noted) = world.checkpoints.take(&row, "before", LEASE).await.unwrap() else {
+            panic!("somebody holds it")
+        };
+        assert!(noted.cursor.unwrap().contains("=customer"), "what the run has read");
+        assert!(world.checkpoints.save(&mut lease, before, LEASE).await.unwrap());
+        world.checkpoints.release(&lease).await.unwrap();
+        assert_eq!(ask(&world, Work::Backfill(asked("r1"))).await.unwrap().state, State::Waiting);
+        world.run().await.unwrap();
+        assert_eq!(ask(&world, Work::Backfill(asked("r1"))).await.unwrap().state, State::Done);
+    }
 }
 
 #[tokio::test(start_paused = true)]

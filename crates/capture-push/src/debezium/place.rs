@@ -10,7 +10,8 @@
 //!
 //! **Snapshots.** A row that a snapshot read stands in front of every change of the log at its place, so that a change
 //! always wins, in whichever order the two arrive. It also stands behind all changes that ended before, and may correct
-//! them. The first snapshot of PostgreSQL has no end before it and stands in front of everything.
+//! them. The first snapshot of PostgreSQL has no end before it and stands in front of everything; one that broke off and is
+//! begun again stands behind the first, since all its rows have the place at which it began.
 
 use sync_domain::change::Operation;
 use sync_domain::scan::{self, Scanner};
@@ -27,7 +28,8 @@ pub(super) fn version(source: &Source<'_>, operation: Operation, epoch: u32) -> 
         "postgresql" => {
             let sequence = source.sequence.as_deref().and_then(sequence).ok_or_else(no_sequence)?;
             match sequence {
-                (ended, _) if snapshot => Ok(Version::from_log(epoch, ended.unwrap_or(0), 0)),
+                (Some(ended), _) if snapshot => Ok(Version::from_log(epoch, ended, 0)),
+                (None, Some(began)) if snapshot => Ok(Version::from_log(epoch, 0, began)),
                 (ended, Some(own)) => Ok(Version::from_log(epoch, ended.unwrap_or(own), own)),
                 (_, None) => Err(no_sequence()),
             }

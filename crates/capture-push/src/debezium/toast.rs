@@ -41,7 +41,9 @@ pub(super) fn complete<'a>(
         let (name, value) = column;
         let mut raw = value.raw;
         if lacking(column) {
-            let same = known.iter().find(|(other, value)| other == name && !is_placeholder(*value));
+            // A value that is kept apart is never null: where it is null, the row before is not whole (an index as identity).
+            let told = |value: &Value<'_>| !value.is_null() && !is_placeholder(*value);
+            let same = known.iter().find(|(other, value)| other == name && told(value));
             raw = same.map(|(_, value)| value.raw).ok_or_else(unavailable)?;
         }
         whole.push(if whole.is_empty() { '{' } else { ',' });

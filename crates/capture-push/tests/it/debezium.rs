@@ -198,6 +198,8 @@ fn a_change_wins_over_a_snapshot_in_whichever_order_they_come() {
     for change in [r#"[null,"510"]"#, r#"[null,"490"]"#, r#"["495","505"]"#, r#"["520","530"]"#] {
         assert!(first < live(change), "{change}: written before the snapshot was taken, and ended behind it");
     }
+    // It broke off and began again: what changed meanwhile is newer, and no conflict.
+    assert!(first < snapshot(r#"[null,"510"]"#) && snapshot(r#"[null,"510"]"#) < live(r#"[null,"505"]"#));
     // A later snapshot, between the changes of a running Debezium: newer than what ended before, older than what comes.
     let later = snapshot(r#"["600","650"]"#);
     assert!(live(r#"["540","590"]"#) < later && later < live(r#"["600","610"]"#));
