@@ -98,11 +98,16 @@ impl Aws {
         let day = now.get(..8).unwrap_or_default();
         let host = self.endpoint.trim_start_matches("http://");
         let token = self.credentials.session_token.as_deref();
-        let mut signed = vec![("host", host), ("x-amz-date", now.as_str())];
+        let hash = hex(&Sha256::digest(&body));
+        let mut signed = vec![("host", host)];
+        if service == "s3" {
+            signed.push(("x-amz-content-sha256", hash.as_str()));
+        }
+        signed.push(("x-amz-date", now.as_str()));
         signed.extend(token.map(|token| ("x-amz-security-token", token)));
         let names = signed.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(";");
         let lines: String = signed.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
-        let canonical = format!("{method}\n{path}\n\n{lines}\n{names}\n{}", hex(&Sha256::digest(&body)));
+        let canonical = format!("{method}\n{path}\n\n{lines}\n{names}\n{hash}");
         let scope = format!("{day}/{REGION}/{service}/aws4_request");
         let text = format!("AWS4-HMAC-SHA256\n{now}\n{scope}\n{}", hex(&Sha256::digest(&canonical)));
         let mut key = format!("AWS4{}", self.credentials.secret_key).into_bytes();
@@ -205,6 +210,16 @@ impl Aws {
     pub async fn lambda(&self, method: &str, path: &str, body: &Value) -> Result<Value> {
         let headers = [("content-type", "application/json")];
         self.call("lambda", method, path, &headers, body.to_string()).await?.json()
+    }
+
+    /// An object of a bucket: `/bucket/key`.
+    pub async fn object(&self, path: &str) -> Result<String> {
+        Ok(self.call("s3", "GET", path, &[], String::new()).await?.text())
+    }
+
+    /// Puts an object into a bucket.
+    pub async fn put_object(&self, path: &str, body: String) -> Result<()> {
+        self.call("s3", "PUT", path, &[], body).await.map(drop)
     }
 
     /// A POST to an HTTP API behind the gateway, signed with Signature Version 4; whatever it answers.

@@ -506,7 +506,9 @@ fn runs_end_in_time(template: &Template) -> Vec<String> {
     for (id, schedule, function) in schedules(template) {
         let properties = template.properties(function);
         let timeout = template.number(&properties["Timeout"]).unwrap_or(u64::MAX);
-        let run = template.number(&properties["Environment"]["Variables"]["RUN_SECONDS"]);
+        // Text that is one look-up.
+        let run = &properties["Environment"]["Variables"]["RUN_SECONDS"]["Fn::Sub"];
+        let run = template.number(&run[1]["Seconds"]).filter(|_| run[0] == "${Seconds}");
         if schedule["ScheduleExpression"] != "rate(1 minute)" || timeout > 60 {
             breaches.push(format!("{id} starts a run while the one before may still go on"));
         }
@@ -564,15 +566,16 @@ fn readers_keep_to_their_source(template: &Template) -> Vec<String> {
             let mut places = Vec::new();
             if actions.iter().any(|action| action.starts_with("dynamodb:")) {
                 let keys = &statement["Condition"]["ForAllValues:StringLike"]["dynamodb:LeadingKeys"];
-                let [own, backfills] = list(keys) else {
+                let [own, live, backfills] = list(keys) else {
                     breaches.push(format!("{function} moves the checkpoints of other sources"));
                     continue;
                 };
-                let pattern = &backfills["Fn::Sub"];
-                if template.resolved(own) != &source["Name"]
-                    || pattern[0] != "${Name}#backfill#*"
-                    || template.resolved(&pattern[1]["Name"]) != &source["Name"]
-                {
+                let is = |pattern: &Value, text: &str| {
+                    let pattern = &pattern["Fn::Sub"];
+                    pattern[0] == text && template.resolved(&pattern[1]["Name"]) == &source["Name"]
+                };
+                let rows = is(live, "${Name}#live") && is(backfills, "${Name}#backfill#*");
+                if template.resolved(own) != &source["Name"] || !rows {
                     breaches.push(format!("{function} moves the checkpoints of other sources"));
                 }
             } else if actions.contains(&"secretsmanager:GetSecretValue") {

@@ -174,9 +174,9 @@ fn an_item_that_cannot_go_on_stands_whole_in_the_bucket_with_a_ticket_and_holds_
             assert_eq!(ticket[name]["S"], value, "{name}");
         }
         let place = ticket["dead_letter_queue"]["S"].as_str().unwrap();
-        let document = rig.aws().get(&place.replacen("s3:/", "", 1)).await.unwrap();
-        assert_eq!(document.status, 200, "{place}");
-        let image = &document.json().unwrap()["payload"]["Records"][0]["dynamodb"]["NewImage"];
+        let document = rig.aws().object(&place.replacen("s3:/", "", 1)).await.unwrap();
+        let document: Value = serde_json::from_str(&document).unwrap();
+        let image = &document["payload"]["Records"][0]["dynamodb"]["NewImage"];
         assert_eq!(image["note"]["S"], "keep me", "the whole record");
         rig.aws()
             .dynamodb("DeleteItem", &json!({ "TableName": preferences::TABLE, "Key": { "customer_id": { "N": "1.5" }, "topic": { "S": "poison" } } }))
@@ -210,9 +210,7 @@ fn a_batch_that_the_mapping_gives_up_becomes_a_ticket_and_goes_once_it_is_handed
             json!({ "version": "1.0", "DDBStreamBatchInfo": { "batchSize": 1 }, "payload": payload });
         let name = format!("aws/lambda/{mapping}/shardId-1/2026-11-24T20.19.23-1");
         let bucket = rig.stack.output("StreamDeadLetterBucketName").unwrap();
-        let url = format!("{}/{bucket}/{name}", rig.aws().endpoint());
-        let put = hyper::Request::put(url).body(document.to_string().into()).unwrap();
-        assert_eq!(sync_tests::http::send(&sync_tests::http::client(), put).await.unwrap().status, 200);
+        rig.aws().put_object(&format!("/{bucket}/{name}"), document.to_string()).await.unwrap();
 
         let ticket = stream_ticket(rig, |message| message == name).await;
         assert_eq!(ticket["reason"]["S"], "retries_exhausted");
