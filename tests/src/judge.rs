@@ -69,11 +69,7 @@ pub async fn at_rest(rig: &Rig, pos: &PointOfSale) -> Result<Vec<String>> {
 }
 
 /// Compares what the warehouse holds of some models with the rows that it must hold. Empty = the same.
-pub async fn holds(
-    rig: &Rig,
-    models: &[&str],
-    rows: BTreeMap<RecordName, String>,
-) -> Result<Vec<String>> {
+pub async fn holds(rig: &Rig, models: &[&str], rows: BTreeMap<RecordName, String>) -> Result<Vec<String>> {
     let opener = Opener::new(&rig.stack).await?;
     let mut wrong = Vec::new();
     let mut held = rig.warehouse.records();

@@ -77,7 +77,8 @@ pub struct PointOfSale {
 impl PointOfSale {
     /// Starts it, with the rows that stand before anybody captures anything.
     pub async fn start(ink: &Ink) -> Result<Self> {
-        let server = tokio::task::spawn_blocking(Server::start).await?.context("PostgreSQL does not start")?;
+        let server =
+            tokio::task::spawn_blocking(Server::start).await?.context("PostgreSQL does not start")?;
         let client = server.database("pos").await?;
         client.batch_execute(include_str!("pos.sql")).await?;
         client.batch_execute(&format!("CREATE ROLE {ROLE} LOGIN REPLICATION PASSWORD '{PASSWORD}'")).await?;
@@ -140,7 +141,9 @@ impl PointOfSale {
         ] {
             written += self.client.execute(statement, &[]).await?;
         }
-        self.client.batch_execute("BEGIN; UPDATE customers SET balance = -1; DELETE FROM prices; ROLLBACK").await?;
+        self.client
+            .batch_execute("BEGIN; UPDATE customers SET balance = -1; DELETE FROM prices; ROLLBACK")
+            .await?;
         // One column as large as PostgreSQL moves out of the row, and an update that does not touch it.
         let large = format!("{{\"notes\":\"{}\"}}", "x".repeat(20_000));
         written += self

@@ -8,8 +8,8 @@ use anyhow::{Context, Result};
 use crate::artifacts;
 use crate::aws::Aws;
 use crate::emulator::Emulator;
-use crate::lookup::Lookup;
 use crate::ink::Ink;
+use crate::lookup::Lookup;
 use crate::place::RunFolder;
 use crate::pos::PointOfSale;
 use crate::preferences::Preferences;
@@ -147,7 +147,8 @@ impl Rig {
                     ("profiles.example.com", lookup.port()),
                 ],
             )?;
-            let stack = stack::deploy(&run, &aws, &template, &configuration, preferences.stream_arn()).await?;
+            let stack =
+                stack::deploy(&run, &aws, &template, &configuration, preferences.stream_arn()).await?;
             let note = format!("{} resources", stack.resources().len());
             Ok((stack, note))
         })

@@ -19,11 +19,7 @@ impl Counts {
         let named = |prefix: &str| {
             template.of_type("AWS::Lambda::Function").filter(|(id, _)| id.starts_with(prefix)).count()
         };
-        Self {
-            targets: named("Deliver"),
-            databases: named("CapturePull"),
-            streams: named("CaptureStream"),
-        }
+        Self { targets: named("Deliver"), databases: named("CapturePull"), streams: named("CaptureStream") }
     }
 
     /// `10 + 3 n`, with n targets, d databases and s streams; whatever stands behind the formula is a remark.
@@ -83,7 +79,8 @@ fn the_readme_counts_every_standing_charge() {
 
     // One more of each is noticed.
     for (row, kinds) in ROWS {
-        let more = template.changed(|document| document["Resources"]["OneMore"] = json!({ "Type": kinds[0] }));
+        let more =
+            template.changed(|document| document["Resources"]["OneMore"] = json!({ "Type": kinds[0] }));
         assert!(differences(&readme, &more).iter().any(|wrong| wrong.starts_with(row)), "{row}");
     }
 }

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result};
-use serde_json::Value;
 use sync_tests::change::RecordName;
 use sync_tests::raw;
 
@@ -38,14 +37,22 @@ impl History {
         self.committed.values().map(Vec::len).sum()
     }
 
+    /// How many changes were seen.
+    pub fn changes(&self) -> usize {
+        self.seen.len()
+    }
+
     /// Takes in the queue's messages of one model.
-    pub fn see(&mut self, model: &str, changes: &[Value]) -> Result<()> {
-        for change in changes.iter().filter(|change| change["model"] == model) {
-            let text = change.to_string();
-            let at = |path: &str| raw::at(&text, path);
+    pub fn see(&mut self, model: &str, changes: &[String]) -> Result<()> {
+        let of_model = raw::string(model);
+        for change in changes {
+            let at = |path: &str| raw::at(change, path);
+            if at("model")? != Some(of_model.as_str()) {
+                continue;
+            }
             let key = at("key")?.context("a change has a key")?.to_owned();
             let number = at(&format!("after.{}", Till::number(model)))?.map(str::to_owned);
-            let version = change["version"].as_str().context("a change has a version")?.to_owned();
+            let version = raw::text(at("version")?.context("a change has a version")?)?;
             let record = RecordName { model: model.to_owned(), key };
             self.seen.push(Seen { version, written: Written { record, number } });
         }
@@ -102,8 +109,6 @@ impl History {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn written(number: u32) -> Vec<Written> {
@@ -111,16 +116,13 @@ mod tests {
         vec![Written { record, number: Some(number.to_string()) }]
     }
 
-    fn change(version: u32, number: u32) -> Value {
-        json!({
-            "model": "pos_customer",
-            "version": version.to_string(),
-            "key": { "customer_id": 1 },
-            "after": { "balance": number },
-        })
+    fn change(version: u32, number: u32) -> String {
+        format!(
+            r#"{{"model":"pos_customer","version":"{version}","key":{{"customer_id":1}},"after":{{"balance":{number}}}}}"#
+        )
     }
 
-    fn history(changes: &[Value]) -> History {
+    fn history(changes: &[String]) -> History {
         let mut history = History::default();
         (1..=3).for_each(|number| history.commit(written(number)));
         history.see("pos_customer", changes).unwrap();

@@ -1,7 +1,5 @@
 //! A function that dies at any step, again and again, loses nothing and turns nothing round.
 
-#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test stops at what it did not expect")]
-
 use sync_chaos::{Bed, Dice, History, Till, build, failpoints};
 use sync_tests::pos::TABLES;
 
@@ -34,7 +32,8 @@ async fn a_reader_that_is_killed_at_every_step_loses_nothing() {
                 for _ in 0..=dice.below(3) {
                     history.commit(till.write(table, &mut dice).await.unwrap());
                 }
-                let failpoint = format!("{place}@{}", 1 + dice.below(2));
+                // Now and then one that is passed twice, if at all.
+                let failpoint = format!("{place}@{}", if dice.below(6) == 0 { 2 } else { 1 });
                 let mut function = bed.start("capture-pull", binary.clone(), Some(&failpoint)).unwrap();
                 match function.invoke_or_die(event()).unwrap() {
                     None => {
@@ -59,12 +58,8 @@ async fn a_reader_that_is_killed_at_every_step_loses_nothing() {
 
         let changes = bed.changes().await.unwrap();
         history.see(table.model, &changes).unwrap();
-        println!(
-            "{}: {} commits, {} changes, died {died}, survived {survived}",
-            table.source,
-            history.commits(),
-            changes.iter().filter(|change| change["model"] == table.model).count()
-        );
+        let (commits, seen) = (history.commits(), history.changes());
+        println!("{}: {commits} commits, {seen} changes, died {died}, survived {survived}", table.source);
         assert!(died > survived, "the function hardly ever dies, so this shows nothing");
         let wrong = match table.model {
             "pos_store" => history.last_state(),

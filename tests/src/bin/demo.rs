@@ -8,11 +8,11 @@ use std::time::Instant;
 use anyhow::Result;
 use sync_tests::ink::Ink;
 use sync_tests::judge::{at_rest, judge};
-use sync_tests::{pos, preferences};
 use sync_tests::report::report;
 use sync_tests::rig::{Lines, Rig, stage};
 use sync_tests::run;
 use sync_tests::workload::{Size, workload};
+use sync_tests::{pos, preferences};
 
 #[tokio::main]
 async fn main() -> ExitCode {

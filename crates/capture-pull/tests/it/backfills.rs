@@ -111,7 +111,8 @@ async fn a_backfill_waits_until_a_run_has_read_the_table_under_the_epoch() {
         let world = read_once().await;
         // As a run leaves it that began before the table was added, or before the epoch was raised.
         let row = format!("{SOURCE}#live");
-        let Taken::Held(mut lease, noted) = world.checkpoints.take(&row, "before", LEASE).await.unwrap() else {
+        let Taken::Held(mut lease, noted) = world.checkpoints.take(&row, "before", LEASE).await.unwrap()
+        else {
             panic!("somebody holds it")
         };
         assert!(noted.cursor.unwrap().contains("=customer"), "what the run has read");

@@ -53,7 +53,11 @@ async fn a_document_of_the_bucket_goes_once_its_cause_is_gone() {
     let document = world.dead_letters.documents().into_values().next().unwrap();
     let (response, outcomes) = world.handle(&document).await.unwrap();
     assert!(matches!(outcomes.as_slice(), [Outcome::DeadLettered(_)]));
-    assert_eq!(response.batch_item_failures.len(), 1, "refused again, it says so: who would remove the document otherwise");
+    assert_eq!(
+        response.batch_item_failures.len(),
+        1,
+        "refused again, it says so: who would remove the document otherwise"
+    );
     let corrected = "model: item\nkey: [id, range]\nattributes:\n  id: { class: identifier }\n  range: { class: identifier }\n";
     let later = World::with(corrected, "source: table\ndynamodb: { table: items, model: item }\n");
     let (response, outcomes) = later.handle(&document).await.unwrap();

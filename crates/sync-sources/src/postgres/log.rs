@@ -168,7 +168,8 @@ impl Log {
     async fn reopen(&mut self) -> Result<()> {
         // While a transaction is open that is larger than the window, the server decodes it from its start in each poll and
         // has nothing to give: with a window that doubles, it does so a few times and not once per window.
-        let in_vain = self.poll.take().is_some_and(|poll| poll.done && poll.short && poll.position == poll.from);
+        let in_vain =
+            self.poll.take().is_some_and(|poll| poll.done && poll.short && poll.position == poll.from);
         self.window = if in_vain { self.window.saturating_mul(2) } else { WINDOW_BYTES };
         // A stream that was not read to its end is cut, rather than read through.
         if self.streaming || self.session.is_closed() {
