@@ -199,7 +199,7 @@ impl Share<'_> {
         if self.memory.done {
             return Ok(());
         }
-        let ids = self.deps.hasher().await?;
+        let ids = self.deps.ids.hasher().await?;
         let condition = self.memory.condition.clone();
         let mut chunks = self.deps.open.chunks(self.source, &self.asked.model, condition.as_deref()).await?;
         let target = self.memory.target.clone();

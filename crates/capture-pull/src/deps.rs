@@ -13,17 +13,13 @@ use sync_aws::sqs::SqsQueue;
 use sync_domain::config::Source;
 use sync_domain::id::{ModelId, SourceId};
 use sync_domain::policy::CompiledPolicy;
-use sync_domain::ports::{self, Checkpoints, FailureBus, HashKey, KeyService, Queue};
-use sync_domain::protect::IdHasher;
+use sync_domain::ports::{Checkpoints, FailureBus, HashKey, Queue};
+use sync_lambda::record_ids::RecordIds;
 use sync_lambda::settings::Lookup;
 use sync_lambda::start;
-use tokio::sync::OnceCell;
 
 use crate::open::{Databases, Open};
 use crate::settings::Settings;
-
-/// The one version of the root of record ids: it never changes.
-const ID_KEY_VERSION: u32 = 1;
 
 /// The outside of the function.
 pub struct Deps {
@@ -33,8 +29,8 @@ pub struct Deps {
     pub policies: BTreeMap<ModelId, CompiledPolicy>,
     /// Opens readers of sources.
     pub open: Box<dyn Open>,
-    /// Makes the root of record ids, once.
-    pub keys: Arc<dyn KeyService>,
+    /// Makes record ids.
+    pub ids: RecordIds,
     /// How far each source has been read.
     pub checkpoints: Arc<dyn Checkpoints>,
     /// The dead-letter queue of Changes, for rows whose table does not fit their model.
@@ -47,8 +43,6 @@ pub struct Deps {
     pub run_for: Duration,
     /// The clock.
     pub now: Box<dyn Fn() -> SystemTime + Send + Sync>,
-    /// The hasher, once its root is there.
-    pub hasher: OnceCell<IdHasher>,
 }
 
 impl Deps {
@@ -66,21 +60,15 @@ impl Deps {
             sources,
             policies,
             open: Box::new(Databases::new(config, secrets, directory, settings.allow_loopback)),
-            keys: Arc::new(KmsKeys::new(clients.kms()).with_hash_key(HashKey::Id, settings.id_key_arn)),
+            ids: RecordIds::new(Arc::new(
+                KmsKeys::new(clients.kms()).with_hash_key(HashKey::Id, settings.id_key_arn),
+            )),
             checkpoints: Arc::new(DynamoCheckpoints::new(clients.dynamodb(), settings.checkpoint_table)),
             dead_letters: Arc::new(SqsQueue::new(clients.sqs(), settings.dead_letter_queue_url)),
             queue: Arc::new(SqsQueue::new(clients.sqs(), settings.changes_queue_url)),
             bus: Arc::new(EventBridgeBus::new(clients.eventbridge(), settings.failure_bus)),
             run_for: settings.run_for,
             now: Box::new(SystemTime::now),
-            hasher: OnceCell::new(),
         })
-    }
-
-    /// The hasher of record ids; its root is read when first needed, so that the start waits for no network.
-    pub async fn hasher(&self) -> ports::Result<&IdHasher> {
-        let make =
-            async || self.keys.hash_root(HashKey::Id, ID_KEY_VERSION).await.map(|root| IdHasher::new(&root));
-        self.hasher.get_or_try_init(make).await
     }
 }

@@ -145,7 +145,7 @@ struct Run<'a> {
 
 impl Run<'_> {
     async fn work(&mut self) -> Result<(), Halt> {
-        let ids = self.deps.hasher().await?;
+        let ids = self.deps.ids.hasher().await?;
         let mut reader = self.deps.open.reader(self.source).await?;
         loop {
             let whole = self.poll(&mut *reader, ids).await?;

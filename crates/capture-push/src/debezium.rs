@@ -65,7 +65,7 @@ fn policy<'a>(event: &Envelope<'_>, context: &Context<'a>) -> Result<Option<&'a 
         )
     })?;
     let Some(model) = model else { return Ok(None) };
-    let policy = context.models.get(model.as_str());
+    let policy = context.models.get(model);
     policy.map(Some).ok_or_else(|| {
         Fault::new("unknown_model", "no model has the name that the source's YAML gives the table")
     })

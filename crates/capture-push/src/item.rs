@@ -7,6 +7,7 @@ use sync_domain::capture::{self, CHANGE_TOO_LARGE, Draft, KEY_CHANGED, KEY_MISMA
 use sync_domain::change::Operation;
 use sync_domain::config::VersionKind;
 use sync_domain::event::MAX_EVENT_SIZE;
+use sync_domain::id::ModelId;
 use sync_domain::outcome::Reason;
 use sync_domain::policy::CompiledPolicy;
 use sync_domain::ports::QueueEntry;
@@ -32,7 +33,7 @@ pub struct Context<'a> {
     /// The source.
     pub from: Authenticated<'a>,
     /// Every model of the configuration by name.
-    pub models: &'a BTreeMap<String, CompiledPolicy>,
+    pub models: &'a BTreeMap<ModelId, CompiledPolicy>,
     /// Makes record ids.
     pub ids: &'a IdHasher,
     /// The request's id.
@@ -224,7 +225,8 @@ fn fault(reason: Reason, members: &Members<'_>) -> Fault {
 
 fn policy<'a>(members: &Members<'_>, context: &Context<'a>) -> Result<&'a CompiledPolicy, Fault> {
     let name = text(members.model, "model")?;
-    let policy = context.models.get(name.as_ref()).ok_or_else(|| {
+    let named = name.parse().ok().and_then(|model: ModelId| context.models.get(&model));
+    let policy = named.ok_or_else(|| {
         Fault::new("unknown_model", "no model has the name in `model`: use a name from models/")
     })?;
     match context.from.push.models.contains(policy.model()) {

@@ -53,7 +53,8 @@ async fn take(event: &GatewayRequest, deps: &Deps) -> Result<Answer, Refusal> {
         PushFormat::Changes => body::changes(&request.body)?,
         PushFormat::Debezium => body::events(&request.body)?,
     };
-    let ids = deps.hasher().await.map_err(|error| away(&error, "the key of record ids cannot be used"))?;
+    let ids =
+        deps.ids.hasher().await.map_err(|error| away(&error, "the key of record ids cannot be used"))?;
     let context = Context {
         from,
         models: &deps.models,

@@ -11,16 +11,12 @@ use sync_config::SyncConfig;
 use sync_domain::config::TtlDeletes;
 use sync_domain::id::SourceId;
 use sync_domain::policy::CompiledPolicy;
-use sync_domain::ports::{self, DeadLetterStore, FailureBus, HashKey, KeyService, Queue};
-use sync_domain::protect::IdHasher;
+use sync_domain::ports::{DeadLetterStore, FailureBus, HashKey, Queue};
+use sync_lambda::record_ids::RecordIds;
 use sync_lambda::settings::Lookup;
 use sync_lambda::start;
-use tokio::sync::OnceCell;
 
 use crate::settings::Settings;
-
-/// The one version of the root of record ids: it never changes.
-const ID_KEY_VERSION: u32 = 1;
 
 /// The table whose stream is read.
 #[derive(Debug, Clone)]
@@ -64,16 +60,14 @@ impl Table {
 pub struct Deps {
     /// The table.
     pub table: Table,
-    /// Makes the root of record ids, once.
-    pub keys: Arc<dyn KeyService>,
+    /// Makes record ids.
+    pub ids: RecordIds,
     /// The Changes queue.
     pub queue: Arc<dyn Queue>,
     /// Where records go that cannot go on.
     pub dead_letters: Arc<dyn DeadLetterStore>,
     /// Who hears of them.
     pub bus: Arc<dyn FailureBus>,
-    /// The hasher, once its root is there.
-    pub hasher: OnceCell<IdHasher>,
 }
 
 impl Deps {
@@ -84,18 +78,12 @@ impl Deps {
         let clients = Clients::from_env(|name| lookup.get(name));
         Ok(Self {
             table: Table::of(&settings.source, &config)?,
-            keys: Arc::new(KmsKeys::new(clients.kms()).with_hash_key(HashKey::Id, settings.id_key_arn)),
+            ids: RecordIds::new(Arc::new(
+                KmsKeys::new(clients.kms()).with_hash_key(HashKey::Id, settings.id_key_arn),
+            )),
             queue: Arc::new(SqsQueue::new(clients.sqs(), settings.changes_queue_url)),
             dead_letters: Arc::new(S3DeadLetters::new(clients.s3(), settings.dead_letter_bucket)),
             bus: Arc::new(EventBridgeBus::new(clients.eventbridge(), settings.failure_bus)),
-            hasher: OnceCell::new(),
         })
-    }
-
-    /// The hasher of record ids; its root is read with the first batch, so that the start waits for no network.
-    pub async fn hasher(&self) -> ports::Result<&IdHasher> {
-        let make =
-            async || self.keys.hash_root(HashKey::Id, ID_KEY_VERSION).await.map(|root| IdHasher::new(&root));
-        self.hasher.get_or_try_init(make).await
     }
 }

@@ -41,7 +41,7 @@ pub async fn handle(event: &str, deps: &Deps) -> Result<(Response, Vec<Outcome>)
     let records = batch.records.iter().map(|raw| StreamRecord::read(raw)).collect::<Result<Vec<_>, _>>()?;
     let sequences = records.iter().map(StreamRecord::sequence_number).collect::<Result<Vec<_>, _>>()?;
     records.iter().try_for_each(|record| record.belongs_to(&deps.table.name))?;
-    let ids = match deps.hasher().await {
+    let ids = match deps.ids.hasher().await {
         Ok(ids) => ids,
         Err(error) => {
             log(&error, "the key of record ids cannot be used");

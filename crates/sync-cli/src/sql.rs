@@ -19,6 +19,9 @@ pub struct Sql {
     /// The role that reads: what its URL in Secrets Manager logs in as. It is granted what the mode needs.
     #[arg(long, default_value = "datasync")]
     pub role: String,
+    /// Prints what takes all that away again, for a source that is no longer read.
+    #[arg(long)]
+    pub remove: bool,
     /// The folder with models/, sources/ and targets/.
     #[arg(long, default_value = DEFAULT_CONFIG)]
     pub config: PathBuf,
@@ -31,6 +34,9 @@ pub(crate) fn run(command: &Sql, out: &mut dyn Write) -> Result<(), Error> {
     let settings = source.postgres.as_ref().ok_or_else(no_source)?;
     let models: Vec<&Model> =
         settings.tables.values().filter_map(|table| config.model(table.model())).collect();
-    let sql = postgres::setup(&source.source, settings, &models, &command.role)?;
+    let sql = match command.remove {
+        true => postgres::teardown(&source.source, settings, &models)?,
+        false => postgres::setup(&source.source, settings, &models, &command.role)?,
+    };
     Ok(writeln!(out, "{}", sql.trim_end())?)
 }

@@ -148,6 +148,23 @@ fn a_target_is_not_named_like_a_part_of_the_stack() {
 }
 
 #[test]
+fn an_administrator_gets_what_makes_a_source_readable_and_what_takes_it_away() {
+    for (source, made, taken) in [
+        ("pos-customers", "pg_create_logical_replication_slot", "pg_drop_replication_slot"),
+        ("pos-prices", "CREATE OR REPLACE TRIGGER", "DROP FUNCTION"),
+        ("pos-stores", "ADD COLUMN IF NOT EXISTS", "DROP FUNCTION"),
+    ] {
+        let install = datasync(&["sql", source, "--role", "till reader"]);
+        let printed = text(&install.stdout);
+        assert!(printed.contains(made) && printed.contains("\"till reader\""), "{printed}");
+        let remove = datasync(&["sql", source, "--remove"]);
+        let printed = text(&remove.stdout);
+        assert!(printed.contains(taken) && !printed.contains(made), "{printed}");
+    }
+    assert_eq!(datasync(&["sql", "crm"]).status.code(), Some(2), "a source that pushes has none");
+}
+
+#[test]
 fn a_warning_does_not_fail() {
     let copy = Copy::new("warning");
     copy.replace(

@@ -9,6 +9,7 @@ pub mod deadline;
 pub mod failpoint;
 pub mod keyring;
 pub mod park;
+pub mod record_ids;
 pub mod settings;
 pub mod start;
 pub mod telemetry;

@@ -34,6 +34,21 @@ pub struct Page {
     pub cursor: String,
 }
 
+/// How much a page may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PageSize {
+    /// Rows of the source.
+    pub rows: u32,
+    /// Bytes of their records. One row more may come on top, however large.
+    pub bytes: u32,
+}
+
+impl Default for PageSize {
+    fn default() -> Self {
+        Self { rows: 500, bytes: 2 << 20 }
+    }
+}
+
 /// What kind of failure a reader reports; it decides what happens to the source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {

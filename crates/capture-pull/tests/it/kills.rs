@@ -77,7 +77,7 @@ async fn checkpoint_first(world: &World) {
         deps.checkpoints.save(&mut lease, &page.cursor, LEASE).await.unwrap();
         let mut entries = Vec::new();
         for row in &page.rows {
-            let (policy, ids) = (&deps.policies[&row.model], deps.hasher().await.unwrap());
+            let (policy, ids) = (&deps.policies[&row.model], deps.ids.hasher().await.unwrap());
             let key = policy.key_of(row.after.as_deref().unwrap()).unwrap();
             let draft = Draft {
                 operation: row.operation,

@@ -11,8 +11,8 @@ use sync_config::{ConfigFile, SyncConfig};
 use sync_domain::change::Change;
 use sync_domain::ports::Checkpoints;
 use sync_domain::scan::Limits;
+use sync_lambda::record_ids::RecordIds;
 use sync_testkit::{MemoryCheckpoints, MemoryFailureBus, MemoryKeyService, MemoryQueue};
-use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 use crate::steps::{Design, SteppedCheckpoints, SteppedQueue, Steps};
@@ -71,7 +71,7 @@ impl World {
             sources: config.sources().map(|source| (source.source.clone(), source.clone())).collect(),
             policies: sync_lambda::config::policies(&config).unwrap(),
             open: Box::new(Opens { table: table.clone(), steps: steps.clone() }),
-            keys: Arc::new(MemoryKeyService::new()),
+            ids: RecordIds::new(Arc::new(MemoryKeyService::new())),
             checkpoints: Arc::new(SteppedCheckpoints {
                 checkpoints: checkpoints.clone(),
                 steps: steps.clone(),
@@ -89,7 +89,6 @@ impl World {
             bus: Arc::new(bus.clone()),
             run_for: Duration::ZERO,
             now: Box::new(|| SystemTime::UNIX_EPOCH + Duration::from_millis(1_795_551_563_250)),
-            hasher: OnceCell::new(),
         };
         Self {
             table,

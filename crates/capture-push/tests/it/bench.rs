@@ -149,15 +149,14 @@ impl Bench {
         let shown = Arc::clone(&clock);
         let deps = Deps {
             sources: deps::sources(&config),
-            models: deps::models(&config).unwrap(),
-            keys: Arc::new(keys.clone()),
+            models: sync_lambda::config::policies(&config).unwrap(),
+            ids: sync_lambda::record_ids::RecordIds::new(Arc::new(keys.clone())),
             secrets: Arc::new(secrets.clone()),
             receipts: Arc::new(receipts.clone()),
             queue: Arc::new(queue.clone()),
             now: Box::new(move || {
                 SystemTime::UNIX_EPOCH + Duration::from_secs(shown.load(Ordering::Relaxed) as u64)
             }),
-            hasher: tokio::sync::OnceCell::new(),
         };
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         Self { deps, queue, secrets, receipts, keys, clock, runtime }

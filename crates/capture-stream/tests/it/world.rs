@@ -10,8 +10,8 @@ use sync_config::{ConfigFile, SyncConfig};
 use sync_domain::change::Change;
 use sync_domain::outcome::Outcome;
 use sync_domain::scan::Limits;
+use sync_lambda::record_ids::RecordIds;
 use sync_testkit::{MemoryDeadLetterStore, MemoryFailureBus, MemoryKeyService, MemoryQueue};
-use tokio::sync::OnceCell;
 
 /// The bounds that `transform` reads a change within.
 const LIMITS: Limits = Limits { bytes: 1 << 20, depth: 64, items: 500_000, string: 1 << 20, names: 10_000 };
@@ -62,11 +62,10 @@ impl World {
         let bus = MemoryFailureBus::new();
         let deps = Deps {
             table: Table::of(&source.parse().unwrap(), config).unwrap(),
-            keys: Arc::new(keys.clone()),
+            ids: RecordIds::new(Arc::new(keys.clone())),
             queue: Arc::new(queue.clone()),
             dead_letters: Arc::new(dead_letters.clone()),
             bus: Arc::new(bus.clone()),
-            hasher: OnceCell::new(),
         };
         Self { queue, keys, dead_letters, bus, deps }
     }

@@ -37,8 +37,7 @@ use super::connect::{Access, Identity, Purpose, Session, column, failure};
 use super::horizon;
 use super::pgoutput::{self, Message, Old, Relation, Tuple};
 use super::schema::{self, Table, Types, Wanted, quoted};
-use super::trigger::PageSize;
-use crate::{Error, Kind, Page, Reader, Result, Row};
+use crate::{Error, Kind, Page, PageSize, Reader, Result, Row};
 
 /// What a page may hold.
 const PAGE: PageSize = PageSize { rows: 1_000, bytes: 1 << 20 };

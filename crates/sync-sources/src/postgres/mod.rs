@@ -103,6 +103,17 @@ pub fn setup(source: &SourceId, postgres: &Postgres, models: &[&Model], role: &s
     })
 }
 
+/// The SQL that an administrator runs when a source is no longer read: it takes away what [`setup`] has made, without which
+/// the server would keep its log, or the shadow table grow, for ever.
+pub fn teardown(source: &SourceId, postgres: &Postgres, models: &[&Model]) -> Result<String> {
+    Ok(match postgres.mode {
+        PullMode::Log => log::sql::remove(source, &slot(source, postgres), &publication(source, postgres)),
+        mode @ (PullMode::Trigger | PullMode::Timestamp) => {
+            sql::remove(source, mode, &wanted(postgres, models)?)
+        }
+    })
+}
+
 /// What the models take of the source's tables.
 pub fn wanted(postgres: &Postgres, models: &[&Model]) -> Result<Vec<Wanted>> {
     let one = |(name, table): (&String, &sync_domain::config::Table)| {

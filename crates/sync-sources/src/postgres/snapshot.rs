@@ -83,18 +83,6 @@ impl Snapshot {
         Self { session, source, mode, wanted, filter, chunk_rows, table: None, waiting: None }
     }
 
-    /// About how many rows there are to read, as the planner guesses; for progress.
-    pub async fn estimate(&mut self) -> Result<u64> {
-        self.open().await?;
-        let (Some(opened), filter) = (&self.table, self.filter()) else { return Err(odd_answer()) };
-        let table = opened.keyset.table();
-        let sql = format!("EXPLAIN SELECT FROM {table} AS t WHERE ({filter}\n)");
-        let plan = rows(&self.session, opened.keyset.place(), &sql, &[]).await?;
-        let top: &str = column(plan.first().ok_or_else(odd_answer)?, 0)?;
-        let rows = top.split_once(" rows=").and_then(|(_, rest)| rest.split(' ').next());
-        rows.and_then(|rows| rows.parse().ok()).ok_or_else(odd_answer)
-    }
-
     /// The rows behind a position (none: from the beginning), and the position behind them; none at the end.
     ///
     /// # Errors

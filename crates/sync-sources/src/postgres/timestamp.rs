@@ -30,8 +30,7 @@ use super::keyset::{Found, Keyset};
 use super::known_keys::{Gone, KnownKeys};
 use super::schema::{self, Types, Wanted, quoted};
 use super::sql;
-use super::trigger::PageSize;
-use crate::{Error, Kind, Page, Reader, Result, Row};
+use crate::{Error, Kind, Page, PageSize, Reader, Result, Row};
 
 /// Reads the tables of one source by their cursors' columns.
 #[derive(Debug)]

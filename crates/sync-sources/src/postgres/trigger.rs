@@ -23,22 +23,7 @@ use super::connect::{Identity, Session, column};
 use super::horizon::{self, Xid, odd_answer, rows};
 use super::schema::{self, Types, Wanted};
 use super::sql;
-use crate::{Error, Kind, Page, Reader, Result, Row};
-
-/// How much a page may hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PageSize {
-    /// Rows of the source.
-    pub rows: u32,
-    /// Bytes of their records. One row more may come on top, however large.
-    pub bytes: u32,
-}
-
-impl Default for PageSize {
-    fn default() -> Self {
-        Self { rows: 500, bytes: 2 << 20 }
-    }
-}
+use crate::{Error, Kind, Page, PageSize, Reader, Result, Row};
 
 /// A statement deletes at most so many rows, and a call of `confirm` runs at most so many statements: what is left is for
 /// the next, and no lock is held for long.

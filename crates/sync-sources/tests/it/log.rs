@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use sync_domain::change::Operation;
+use sync_sources::PageSize;
 use sync_sources::postgres::log::{Log, Settings, sql};
-use sync_sources::postgres::trigger::PageSize;
 use sync_sources::postgres::{Access, Purpose, Wanted};
 use sync_sources::{Error, Kind, Reader, Row};
 use sync_testkit::postgres::{PASSWORD, Server};

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 use sync_domain::config::PullMode;
+use sync_sources::PageSize;
 use sync_sources::postgres::Purpose;
 use sync_sources::postgres::timestamp::Timestamp;
-use sync_sources::postgres::trigger::PageSize;
 use sync_sources::{Reader, Row};
 use tokio_postgres::Client;
 

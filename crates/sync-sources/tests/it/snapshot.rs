@@ -147,8 +147,6 @@ async fn a_filter_is_the_operators_own_sql_and_changes_nothing() {
     .await;
     stand.install(PullMode::Trigger, std::slice::from_ref(&table)).await;
     let mut some = snapshot(&stand, PullMode::Trigger, &table, Some("mark = 7 -- the seventh"), 500).await;
-    let guess = some.estimate().await.unwrap();
-    assert!((50..200).contains(&guess), "{guess}");
     assert_eq!(all(&mut some).await.len(), 100);
     for refused in [
         "nextval('datasync.changes_sequence_seq') > 0",

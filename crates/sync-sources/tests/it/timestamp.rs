@@ -1,9 +1,9 @@
 //! Mode `timestamp` on a real server.
 
 use sync_domain::config::PullMode;
+use sync_sources::PageSize;
 use sync_sources::postgres::snapshot::Snapshot;
 use sync_sources::postgres::timestamp::Timestamp;
-use sync_sources::postgres::trigger::PageSize;
 use sync_sources::postgres::{Purpose, Wanted};
 use sync_sources::{Kind, Reader, Row};
 

@@ -1,7 +1,8 @@
 //! Mode `trigger` on a real server.
 
 use sync_domain::config::PullMode;
-use sync_sources::postgres::trigger::{PageSize, Trigger};
+use sync_sources::PageSize;
+use sync_sources::postgres::trigger::Trigger;
 use sync_sources::postgres::{Access, Purpose, sql};
 use sync_sources::{Kind, Reader};
 use sync_testkit::postgres::{PASSWORD, Server};
