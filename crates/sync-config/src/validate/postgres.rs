@@ -68,17 +68,25 @@ fn check_slot(source: &Source, postgres: &Postgres, config: &SyncConfig, check: 
             );
         }
     }
+    if postgres.mode != PullMode::Log {
+        return;
+    }
+    let slot = postgres.slot_of(&source.source);
     let reads_it = |other: &&Source| {
         other.source != source.source
-            && other.postgres.as_ref().is_some_and(|other| {
-                other.url_secret == postgres.url_secret && other.slot.is_some() && other.slot == postgres.slot
+            && other.postgres.as_ref().is_some_and(|theirs| {
+                theirs.mode == PullMode::Log
+                    && theirs.url_secret == postgres.url_secret
+                    && theirs.slot_of(&other.source) == slot
             })
     };
     if let Some(other) = config.sources().find(reads_it) {
+        // Names that differ in `-` and `_` alone make one default.
+        let place: &[&str] = if postgres.slot.is_some() { &["postgres", "slot"] } else { &["postgres"] };
         check.error(
-            &["postgres", "slot"],
+            place,
             format!(
-                "source {} reads this slot too, and each would take the other's changes; give each its own",
+                "source {} reads the slot {slot} too, and each would take the other's changes; give each a `slot` of its own",
                 other.source
             ),
         );

@@ -1026,19 +1026,33 @@ fn what_a_mode_cannot_see_is_a_warning() {
 
 #[test]
 fn a_slot_is_read_by_one_source() {
-    let source = |name: &str, model: &str| {
+    let source = |name: &str, slot: &str, model: &str| {
         format!(
-            "source: {name}\npostgres: {{ url_secret: datasync/crm-db, mode: log, slot: one, tables: {{ public.{model}: {model} }} }}\n"
+            "source: {name}\npostgres: {{ url_secret: datasync/crm-db, mode: log,{slot} tables: {{ public.{model}: {model} }} }}\n"
         )
     };
-    let mut all = files(MODEL, &source("crm", "customer"), TARGET);
-    all.push(ConfigFile::new(
-        "models/price.yaml",
-        "model: price\nkey: [sku]\nattributes: { sku: { class: public } }\n",
-    ));
-    all.push(ConfigFile::new("sources/shop.yaml", source("shop", "price")));
-    let errors = print(&validate(&all).errors);
-    assert!(errors.iter().any(|error| error.contains("source shop reads this slot too")), "{errors:#?}");
+    let both = |first: (&str, &str), second: (&str, &str)| {
+        let mut all = vec![
+            ConfigFile::new("models/customer.yaml", MODEL),
+            ConfigFile::new(
+                "models/price.yaml",
+                "model: price\nkey: [sku]\nattributes: { sku: { class: public } }\n",
+            ),
+        ];
+        for ((name, slot), model) in [(first, "customer"), (second, "price")] {
+            all.push(ConfigFile::new(format!("sources/{name}.yaml"), source(name, slot, model)));
+        }
+        print(&validate(&all).errors)
+    };
+    let told = |errors: &[String], text: &str| errors.iter().filter(|error| error.contains(text)).count();
+    let same = both(("crm", " slot: one,"), ("shop", " slot: one,"));
+    assert_eq!(told(&same, "postgres.slot: source shop reads the slot one too"), 1, "{same:#?}");
+    assert_eq!(told(&same, "postgres.slot: source crm reads the slot one too"), 1, "{same:#?}");
+    let default = both(("till-a", ""), ("till_a", ""));
+    assert_eq!(told(&default, "reads the slot datasync_till_a too"), 2, "{default:#?}");
+    let named = both(("till-a", ""), ("shop", " slot: datasync_till_a,"));
+    assert_eq!(told(&named, "reads the slot datasync_till_a too"), 2, "{named:#?}");
+    assert_eq!(told(&both(("till-a", ""), ("shop", "")), "reads the slot"), 0);
 }
 
 #[test]

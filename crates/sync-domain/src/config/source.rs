@@ -156,6 +156,23 @@ pub struct Postgres {
     pub poll: Option<String>,
 }
 
+impl Postgres {
+    /// The replication slot that the source is read by in mode `log`.
+    pub fn slot_of(&self, source: &SourceId) -> String {
+        named(self.slot.as_deref(), source)
+    }
+
+    /// The publication that tells of its tables in mode `log`.
+    pub fn publication_of(&self, source: &SourceId) -> String {
+        named(self.publication.as_deref(), source)
+    }
+}
+
+/// The name given, or one after the source. Slots have names of `[a-z0-9_]`.
+fn named(given: Option<&str>, source: &SourceId) -> String {
+    given.map_or_else(|| format!("datasync_{}", source.as_str().replace('-', "_")), str::to_owned)
+}
+
 /// How the changes of a database are found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -13,6 +13,7 @@
 //! value for the rows that are there already: the rows are as they were in the log, so a backfill is due.
 
 mod fill;
+mod publication;
 mod record;
 mod slot;
 pub mod sql;
@@ -193,43 +194,6 @@ impl Log {
         let stream = self.session.client().query_typed_raw(SQL, parameters).await;
         stream.map_err(|error| broken_off(slot, &error))
     }
-
-    /// Makes sure that the publication tells of every change of every table.
-    async fn check_publication(&self, tables: &[Table]) -> Result<()> {
-        const SQL: &str = "
-            SELECT p.oid IS NOT NULL, coalesce(p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate, false),
-                EXISTS (SELECT FROM pg_publication_rel r WHERE r.prpubid = p.oid AND r.prrelid = t.oid)
-                OR EXISTS (SELECT FROM pg_publication_tables l
-                    JOIN pg_namespace n ON n.nspname = l.schemaname
-                    JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = l.tablename
-                    WHERE l.pubname = p.pubname
-                        AND (c.oid = t.oid OR c.oid IN (SELECT relid FROM pg_partition_tree(t.oid))))
-            FROM unnest($1) WITH ORDINALITY AS t (oid, at)
-            LEFT JOIN pg_publication p ON p.pubname = $2::text::name ORDER BY t.at";
-        let name = self.settings.publication.as_str();
-        let oids: Vec<u32> = tables.iter().map(|table| table.oid).collect();
-        let rows =
-            self.session.client().query_typed(SQL, &[(&oids, Type::OID_ARRAY), (&name, Type::TEXT)]).await;
-        for (row, table) in rows.map_err(|error| failure("the publication", &error))?.iter().zip(tables) {
-            let (there, all, published) = (column(row, 0)?, column(row, 1)?, column(row, 2)?);
-            let remedy = match (there, all, published) {
-                (false, _, _) => "it is not there: `datasync sql` prints how an administrator creates it",
-                (_, false, _) => "it must publish insert, update, delete and truncate",
-                (_, _, false) => {
-                    "it does not publish the table, so that changes are missed: add it, and backfill"
-                }
-                _ => continue,
-            };
-            let place = format!("publication {name}, table {}", table.wanted.table);
-            return Err(Error {
-                kind: Kind::Misconfigured,
-                code: "publication",
-                place,
-                remedy: remedy.into(),
-            });
-        }
-        Ok(())
-    }
 }
 
 /// The peek was refused: somebody else has the slot, or it was lost since it was looked at.
@@ -279,7 +243,7 @@ impl Reader for Log {
         // The log's end is read before its content: what is committed later is left to the next poll, and never passed.
         let status = Status::read(&self.session, slot, &history, from).await?;
         let tables = schema::tables(&self.session, &self.settings.tables).await?;
-        self.check_publication(&tables).await?;
+        publication::check(&self.session, &self.settings.publication, &tables).await?;
         let columns = tables.iter().flat_map(Table::read).map(|column| column.type_oid);
         self.types.load(&self.session, columns).await?;
         for table in &tables {

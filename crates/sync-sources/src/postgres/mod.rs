@@ -46,7 +46,7 @@ pub async fn open(opening: Opening<'_>) -> Result<Box<dyn Reader>> {
     let tables = wanted(opening.postgres, opening.models)?;
     let source = opening.source.clone();
     let (mode, slot, publication) =
-        (opening.postgres.mode, slot(&source, opening.postgres), publication(&source, opening.postgres));
+        (opening.postgres.mode, opening.postgres.slot_of(&source), opening.postgres.publication_of(&source));
     let access = opening.access();
     let compares =
         |table: &Wanted| table.reading.as_ref().is_some_and(|reading| reading.compare_keys.is_some());
@@ -96,9 +96,13 @@ pub async fn chunks(
 pub fn setup(source: &SourceId, postgres: &Postgres, models: &[&Model], role: &str) -> Result<String> {
     let tables = wanted(postgres, models)?;
     Ok(match postgres.mode {
-        PullMode::Log => {
-            log::sql::install(source, &slot(source, postgres), &publication(source, postgres), &tables, role)
-        }
+        PullMode::Log => log::sql::install(
+            source,
+            &postgres.slot_of(source),
+            &postgres.publication_of(source),
+            &tables,
+            role,
+        ),
         mode @ (PullMode::Trigger | PullMode::Timestamp) => sql::install(source, mode, &tables, role),
     })
 }
@@ -107,7 +111,9 @@ pub fn setup(source: &SourceId, postgres: &Postgres, models: &[&Model], role: &s
 /// the server would keep its log, or the shadow table grow, for ever.
 pub fn teardown(source: &SourceId, postgres: &Postgres, models: &[&Model]) -> Result<String> {
     Ok(match postgres.mode {
-        PullMode::Log => log::sql::remove(source, &slot(source, postgres), &publication(source, postgres)),
+        PullMode::Log => {
+            log::sql::remove(source, &postgres.slot_of(source), &postgres.publication_of(source))
+        }
         mode @ (PullMode::Trigger | PullMode::Timestamp) => {
             sql::remove(source, mode, &wanted(postgres, models)?)
         }
@@ -126,16 +132,6 @@ pub fn wanted(postgres: &Postgres, models: &[&Model]) -> Result<Vec<Wanted>> {
         })
     };
     postgres.tables.iter().map(one).collect()
-}
-
-/// The replication slot of a source of mode `log`. Slots have names of `[a-z0-9_]`.
-pub fn slot(source: &SourceId, postgres: &Postgres) -> String {
-    postgres.slot.clone().unwrap_or_else(|| format!("datasync_{}", source.as_str().replace('-', "_")))
-}
-
-/// The publication of a source of mode `log`.
-pub fn publication(source: &SourceId, postgres: &Postgres) -> String {
-    postgres.publication.clone().unwrap_or_else(|| format!("datasync_{}", source.as_str().replace('-', "_")))
 }
 
 impl Opening<'_> {

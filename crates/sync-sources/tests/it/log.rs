@@ -223,6 +223,28 @@ async fn partitions_are_read_as_their_table_and_emptying_one_is_noticed() {
     }
 }
 
+#[tokio::test]
+async fn a_publication_of_some_partitions_is_refused_and_of_each_is_enough() {
+    let objects = "
+        CREATE TABLE prices (id int, region text, price numeric, PRIMARY KEY (id, region)) PARTITION BY LIST (region);
+        CREATE TABLE prices_eu PARTITION OF prices FOR VALUES IN ('eu');
+        CREATE TABLE prices_us PARTITION OF prices FOR VALUES IN ('us');";
+    let mut logged = Logged::new(objects, vec![wanted("public.prices", &["id", "region"], &["price"])]).await;
+    let publish = format!("ALTER PUBLICATION {} SET TABLE", logged.stand.database);
+    for (tables, taken) in [
+        ("prices_eu", false),
+        ("prices_eu, prices_us WHERE (id > 0)", false),
+        ("prices_eu, prices_us (id, region)", false),
+        ("prices_eu, prices_us", true),
+        ("prices_eu (price, region, id), prices_us", true),
+        ("prices", true),
+    ] {
+        logged.stand.sql(&format!("{publish} {tables}")).await;
+        let code = logged.poll().await.err().map(|error| error.code);
+        assert_eq!(code, (!taken).then_some("publication"), "{tables}");
+    }
+}
+
 /// The operation and the record of a row.
 fn parsed(row: &Row) -> (String, Value) {
     let record = row.after.as_ref().or(row.before.as_ref()).unwrap();
@@ -408,6 +430,9 @@ async fn what_is_not_set_up_is_named_with_what_to_do() {
     expect(&format!("DROP PUBLICATION {name}"), "publication").await;
     let others = "CREATE TABLE others (id int PRIMARY KEY)";
     expect(&format!("{others}; ALTER PUBLICATION {name} SET TABLE others"), "publication").await;
+    let only = format!("ALTER PUBLICATION {name} SET TABLE prices");
+    expect(&format!("{only} WHERE (id > 0)"), "publication").await;
+    expect(&format!("{only} (id)"), "publication").await;
     expect(&drop_slot, "no_slot").await;
     expect(&format!("{drop_slot} SELECT pg_create_physical_replication_slot('{name}')"), "slot").await;
     logged.stand.sql(&drop_slot).await;
