@@ -1,8 +1,8 @@
 #![doc = include_str!("../README.md")]
 
 pub mod deps;
+mod http;
 pub mod pace;
-mod send;
 pub mod settings;
 mod work;
 

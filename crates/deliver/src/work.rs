@@ -22,7 +22,7 @@ use sync_lambda::deadline::Deadline;
 use sync_lambda::park::About;
 
 use crate::deps::Deps;
-use crate::send::{Attempt, Delivery, Sent, send};
+use crate::http::{Attempt, Delivery, Sent, send};
 
 /// When a target that is misconfigured or paused is looked at again: every five minutes in the first hour, every
 /// quarter of an hour from then on, so that its receives (1,000, some ten days) end before the queue's retention does (14

@@ -1,0 +1,38 @@
+//! What the answer of a target means, and what it means that there is none.
+
+use sync_domain::delivery::backoff::retry_after;
+use sync_domain::delivery::status::{Class, classify};
+use sync_domain::outcome::Reason;
+use sync_http::Response;
+
+use super::{Delivery, Sent};
+use crate::deps::Deps;
+
+/// What an answer means.
+pub(super) fn answered(deps: &Deps, delivery: &Delivery<'_>, response: &Response, now: i64) -> Sent {
+    let place = format!("status {}", response.status);
+    match classify(response.status, delivery.effect, &deps.target.target().endpoint.statuses) {
+        Class::Accepted => Sent::Accepted,
+        Class::Stale => Sent::Outrun,
+        Class::Rejected => Sent::Refused(Reason::new("refused_by_target", place)),
+        Class::Misconfigured => Sent::Trouble(Reason::new("target_misconfigured", place)),
+        Class::Paused => Sent::Trouble(Reason::new("target_paused", place)),
+        Class::Retry => {
+            let asked = response.header("retry-after").and_then(|text| retry_after(text, now));
+            Sent::Later(Reason::new("target_unavailable", place), asked)
+        }
+    }
+}
+
+/// What it means that there is no answer.
+pub(super) fn unanswered(error: sync_http::Error) -> Sent {
+    match error {
+        // The address was read at the start, so only what the record put into it can be wrong.
+        sync_http::Error::Malformed => Sent::Refused(Reason::new("malformed_request", "data.key")),
+        sync_http::Error::Refused(_) => Sent::Trouble(Reason::new("target_misconfigured", error.code())),
+        sync_http::Error::Name
+        | sync_http::Error::Connect
+        | sync_http::Error::Broken
+        | sync_http::Error::Timeout => Sent::Later(Reason::new("target_unreachable", error.code()), None),
+    }
+}

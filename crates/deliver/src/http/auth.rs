@@ -1,0 +1,40 @@
+//! What proves to a target where a request comes from.
+
+use sync_domain::config::Auth;
+use sync_domain::webhook;
+use sync_http::{HeaderName, HeaderValue, Request};
+use zeroize::Zeroizing;
+
+use super::Delivery;
+use super::request::set;
+use crate::deps::Deps;
+
+/// Adds what proves where the request comes from; none if the secret is not of the right form.
+pub(super) fn authenticate(
+    deps: &Deps,
+    delivery: &Delivery<'_>,
+    secret: Option<&Zeroizing<String>>,
+    now: i64,
+    request: &mut Request,
+) -> Option<()> {
+    let id = delivery.event.id.as_str();
+    set(&mut request.headers, webhook::ID_HEADER, id);
+    set(&mut request.headers, webhook::TIMESTAMP_HEADER, &now.to_string());
+    match &deps.target.target().endpoint.auth {
+        Auth::None => Some(()),
+        Auth::StandardWebhooks(_) => {
+            let secrets = webhook::Secrets::parse(secret?).ok()?;
+            let signatures = secrets.sign(id, now, &request.body).ok()?;
+            let value = HeaderValue::from_str(&signatures).ok()?;
+            request.headers.insert(HeaderName::from_static(webhook::SIGNATURE_HEADER), value);
+            Some(())
+        }
+        Auth::ApiKey { header, .. } => {
+            let live = webhook::live(secret?).ok()?;
+            let mut value = HeaderValue::from_str(live.first()?).ok()?;
+            value.set_sensitive(true);
+            request.headers.insert(HeaderName::from_bytes(header.as_bytes()).ok()?, value);
+            Some(())
+        }
+    }
+}
