@@ -7,6 +7,7 @@
 pub mod capture;
 pub mod change;
 pub mod config;
+pub mod credentials;
 pub mod delivery;
 pub mod event;
 pub mod id;

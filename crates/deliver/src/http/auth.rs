@@ -1,8 +1,8 @@
 //! What proves to a target where a request comes from.
 
 use sync_domain::config::Auth;
-use sync_domain::webhook;
-use sync_http::{HeaderName, HeaderValue, Request};
+use sync_domain::{credentials, webhook};
+use sync_http::{HeaderName, HeaderValue, Request, header};
 use zeroize::Zeroizing;
 
 use super::Delivery;
@@ -29,6 +29,8 @@ pub(super) fn authenticate(
             request.headers.insert(HeaderName::from_static(webhook::SIGNATURE_HEADER), value);
             Some(())
         }
+        Auth::Basic(_) => authorize(request, &credentials::basic(secret?).ok()?),
+        Auth::Bearer(_) => authorize(request, &credentials::bearer(secret?).ok()?),
         Auth::ApiKey { header, .. } => {
             let live = webhook::live(secret?).ok()?;
             let mut value = HeaderValue::from_str(live.first()?).ok()?;
@@ -37,4 +39,12 @@ pub(super) fn authenticate(
             Some(())
         }
     }
+}
+
+/// Sets the header `authorization`, marked as a secret.
+fn authorize(request: &mut Request, credentials: &str) -> Option<()> {
+    let mut value = HeaderValue::from_str(credentials).ok()?;
+    value.set_sensitive(true);
+    request.headers.insert(header::AUTHORIZATION, value);
+    Some(())
 }

@@ -7,7 +7,7 @@ use sync_http::Client;
 use sync_testkit::{Record, event_of};
 
 use crate::endpoint::Got;
-use crate::world::{NOW, OTHER_SECRET, SECRET, SECRET_NAME, Sample, World, batch, delete, update};
+use crate::world::{NOW, OTHER_SECRET, PLAIN, SECRET, SECRET_NAME, Sample, World, batch, delete, update};
 
 fn verify(secret: &str, got: &Got) -> bool {
     let (id, at, signature) =
@@ -218,4 +218,42 @@ async fn an_address_inside_is_never_called() {
     assert_eq!((failed.len(), world.arrived()), (1, 0));
     assert_eq!(world.reported(), ["target_misconfigured"]);
     assert_eq!(world.bus.reported()[0].reason.place, "address_refused");
+}
+
+#[tokio::test]
+async fn user_and_password_or_a_token_go_as_authorization() {
+    let odd = r#"{"username":"u","password":"p:\"ä"}"#;
+    // Each: the kind, a good secret, what arrives, a secret of a wrong form.
+    for (kind, secret, arrives, wrong) in
+        [("basic", odd, "Basic dTpwOiLDpA==", "u:p"), ("bearer", "token-1==", "Bearer token-1==", "token 1")]
+    {
+        let auth = format!("auth: {{ {kind}: {SECRET_NAME} }}");
+        let world =
+            World::of(&PLAIN.replace("auth: { standard_webhooks: datasync/target/loyalty }", &auth)).await;
+        world.secrets.set(SECRET_NAME, secret);
+        assert!(world.one(&update(1)).await, "{kind}");
+        let got = world.endpoint.got().remove(0);
+        assert_eq!((got.header("authorization"), got.header("webhook-signature")), (arrives, ""), "{kind}");
+
+        // Refused with the secret that was cached, taken with the one that has replaced it.
+        let new = secret.replace("ä", "é").replace('1', "2");
+        world.secrets.set(SECRET_NAME, &new);
+        world.endpoint.then(&[401]);
+        assert!(world.one(&Sample { email: "b", ..update(2) }).await, "{kind}");
+        let got = world.endpoint.got();
+        assert_eq!((got.len(), got[1].header("authorization")), (3, arrives), "{kind}");
+        assert_ne!(got[2].header("authorization"), arrives, "{kind}");
+        assert!(world.reported().is_empty(), "{kind}");
+
+        world.secrets.set(SECRET_NAME, wrong);
+        world.endpoint.then(&[401]);
+        assert!(!world.one(&Sample { email: "c", ..update(3) }).await, "{kind}");
+        assert_eq!(
+            (world.arrived(), world.reported()),
+            (4, vec!["target_misconfigured".to_owned()]),
+            "{kind}"
+        );
+        assert!(world.dead().is_empty(), "{kind}: the record is not to blame");
+        assert!(!format!("{:?}", world.bus.reported()).contains(wrong), "{kind}");
+    }
 }

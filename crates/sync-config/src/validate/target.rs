@@ -139,6 +139,8 @@ fn check_endpoint(endpoint: &Endpoint, models: &[&Model], check: &mut Check<'_>)
         Auth::StandardWebhooks(secret) => {
             check_secret(secret, &["endpoint", "auth", "standard_webhooks"], check);
         }
+        Auth::Basic(secret) => check_secret(secret, &["endpoint", "auth", "basic"], check),
+        Auth::Bearer(secret) => check_secret(secret, &["endpoint", "auth", "bearer"], check),
         Auth::ApiKey { header, secret } => {
             check_header(header, &["endpoint", "auth", "api_key", "header"], check);
             check_secret(secret, &["endpoint", "auth", "api_key", "secret"], check);

@@ -785,6 +785,15 @@ fn an_endpoint_proves_who_sends() {
         "auth: { standard_webhooks: whsec_x }",
         "targets/loyalty.yaml:8:11: endpoint.auth.standard_webhooks: this looks like",
     );
+    for kind in ["basic", "bearer"] {
+        accepts(TARGET, auth, &format!("auth: {{ {kind}: datasync/target/loyalty }}"));
+        refuses(
+            TARGET,
+            auth,
+            &format!("auth: {{ {kind}: 'loyalty:hunter2' }}"),
+            &format!("targets/loyalty.yaml:8:11: endpoint.auth.{kind}: not a name of a secret"),
+        );
+    }
     let report = validate(&files(MODEL, SOURCE, &TARGET.replace(auth, "auth: none")));
     assert!(report.errors.is_empty());
     assert_eq!(

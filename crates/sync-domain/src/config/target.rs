@@ -204,6 +204,10 @@ pub enum Auth {
     None,
     /// Signed as Standard Webhooks say, with the secret of this name in Secrets Manager.
     StandardWebhooks(String),
+    /// User name and password, as `Authorization: Basic …`; the secret of this name holds both.
+    Basic(String),
+    /// The secret of this name is sent as `Authorization: Bearer …`.
+    Bearer(String),
     /// A secret is sent as a header.
     ApiKey {
         /// The header's name.
@@ -218,7 +222,10 @@ impl Auth {
     pub fn secret(&self) -> Option<&str> {
         match self {
             Self::None => None,
-            Self::StandardWebhooks(secret) | Self::ApiKey { secret, .. } => Some(secret),
+            Self::StandardWebhooks(secret)
+            | Self::Basic(secret)
+            | Self::Bearer(secret)
+            | Self::ApiKey { secret, .. } => Some(secret),
         }
     }
 }
