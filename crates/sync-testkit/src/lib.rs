@@ -18,6 +18,7 @@ mod records;
 mod secrets;
 mod tickets;
 mod topic;
+pub mod workload;
 
 pub use alerts::MemoryAlerts;
 pub use checkpoints::MemoryCheckpoints;

@@ -16,4 +16,5 @@ mod payloads;
 mod rows;
 mod steps;
 mod table;
+mod workload;
 mod world;

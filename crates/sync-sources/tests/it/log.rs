@@ -12,10 +12,11 @@ use sync_sources::postgres::log::{Log, Settings, sql};
 use sync_sources::postgres::{Access, Purpose, Wanted};
 use sync_sources::{Error, Kind, Reader, Row};
 use sync_testkit::postgres::{PASSWORD, Server};
+use sync_testkit::workload::{ITEMS, Replayed, hold_the_horizon, table, write};
 use tokio_postgres::Client;
 
 use crate::stand::{SERVER, Stand, lines, poll, source, stamped, wanted};
-use crate::workload::{ITEMS, Replayed, hold, mark, table, write};
+use crate::workload::{apply, mark};
 
 /// A database that is read by its log.
 pub(crate) struct Logged {
@@ -593,15 +594,7 @@ async fn a_large_value_is_not_read_before_its_commit_is_visible() {
 async fn under_concurrent_writers_nothing_is_missed_and_the_end_is_the_same() {
     let logged = Logged::new(ITEMS, vec![wanted("public.items", &["id"], &["mark"])]).await;
     let stop = Arc::new(AtomicBool::new(false));
-    let other = SERVER.client("postgres").await.unwrap();
-    let stopped = stop.clone();
-    let holder = tokio::spawn(async move {
-        while !stopped.load(Ordering::Acquire) {
-            other.batch_execute("BEGIN; SELECT pg_current_xact_id()").await.unwrap();
-            hold(300).await;
-            other.batch_execute("COMMIT").await.unwrap();
-        }
-    });
+    let holder = tokio::spawn(hold_the_horizon(&SERVER, stop.clone()));
     // Small pages, so that transactions are cut in the middle.
     let mut reader = logged.reader().await.with_page_size(PageSize { rows: 3, bytes: u32::MAX });
     let stopped = stop.clone();
@@ -621,7 +614,7 @@ async fn under_concurrent_writers_nothing_is_missed_and_the_end_is_the_same() {
     let rows = reading.await.unwrap();
 
     let mut replayed = Replayed::default();
-    rows.iter().for_each(|row| replayed.apply(row));
+    rows.iter().for_each(|row| apply(&mut replayed, row));
     assert_eq!(replayed.state(), table(&logged.stand.admin).await);
     assert_eq!(replayed.conflicts, 0);
     let seen: Vec<i64> = rows.iter().filter_map(mark).collect();
