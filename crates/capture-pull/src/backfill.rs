@@ -93,7 +93,7 @@ pub(crate) async fn step(
     invocation: &Invocation,
 ) -> Result<Progress, Error> {
     written(source, &asked.model)?;
-    let Some(epoch) = epoch(source, &asked.model, deps).await? else {
+    let Some(history) = history(source, &asked.model, deps).await? else {
         return Ok(Memory::default().progress(State::Waiting));
     };
     let row = row(source, &asked.model, &asked.run);
@@ -115,7 +115,7 @@ pub(crate) async fn step(
         deps.checkpoints.release(&lease).await?;
         return Err(Error::Backfill("the run was begun with another condition or target; name another run"));
     }
-    let mut share = Share { source, deps, asked, epoch, lease, memory };
+    let mut share = Share { source, deps, asked, history, lease, memory };
     let worked = share.work(invocation).await;
     // A lease that stays behind ends by itself.
     let _ = deps.checkpoints.release(&share.lease).await;
@@ -168,28 +168,32 @@ async fn standing(row: &str, deps: &Deps) -> Result<Option<(Memory, bool)>, Erro
     Ok(Some((memory, checkpoint.stopped.is_some())))
 }
 
-/// The epoch of the source; none as long as live capture does not read the model under it: a change between the reading of
+/// Within what a chunk's rows are read.
+struct History {
+    epoch: u32,
+    /// Of live capture.
+    cursor: String,
+}
+
+/// The epoch of the source and its cursor; none as long as live capture does not read the model under it: a change between the reading of
 /// a row and that beginning would be seen by neither.
-async fn epoch(source: &Source, model: &ModelId, deps: &Deps) -> Result<Option<u32>, Error> {
+async fn history(source: &Source, model: &ModelId, deps: &Deps) -> Result<Option<History>, Error> {
     let Some(postgres) = &source.postgres else { return Ok(None) };
-    match deps.checkpoints.read(source.source.as_str()).await? {
-        Some(checkpoint) if checkpoint.stopped.is_some() => {
-            Err(Error::Backfill("the source is stopped; resync or resume it first"))
-        }
-        Some(checkpoint) if checkpoint.cursor.is_some() => {
-            let epoch = checkpoint.epoch.max(postgres.epoch);
-            let is_read = live::reads(source, postgres, model, epoch, &*deps.checkpoints).await?;
-            Ok(is_read.then_some(epoch))
-        }
-        _ => Ok(None),
+    let Some(checkpoint) = deps.checkpoints.read(source.source.as_str()).await? else { return Ok(None) };
+    if checkpoint.stopped.is_some() {
+        return Err(Error::Backfill("the source is stopped; resync or resume it first"));
     }
+    let Some(cursor) = checkpoint.cursor else { return Ok(None) };
+    let epoch = checkpoint.epoch.max(postgres.epoch);
+    let is_read = live::reads(source, postgres, model, epoch, &*deps.checkpoints).await?;
+    Ok(is_read.then_some(History { epoch, cursor }))
 }
 
 struct Share<'a> {
     source: &'a Source,
     deps: &'a Deps,
     asked: &'a Backfill,
-    epoch: u32,
+    history: History,
     lease: Lease,
     memory: Memory,
 }
@@ -201,14 +205,16 @@ impl Share<'_> {
         }
         let ids = self.deps.ids.hasher().await?;
         let condition = self.memory.condition.clone();
-        let mut chunks = self.deps.open.chunks(self.source, &self.asked.model, condition.as_deref()).await?;
+        let (epoch, open) = (self.history.epoch, &self.deps.open);
+        let mut chunks =
+            open.chunks(self.source, &self.asked.model, condition.as_deref(), &self.history.cursor).await?;
         let target = self.memory.target.clone();
         let run = Some(self.asked.run.as_str());
         let hand_off = HandOff { deps: self.deps, source: self.source, ids, run, only: target.as_ref() };
         let until = invocation.no_page_after.min(Instant::now() + SHARE);
         let mut rows = 0;
         while !self.memory.done && Instant::now() < until {
-            match chunks.chunk(self.memory.position.as_deref(), self.epoch).await? {
+            match chunks.chunk(self.memory.position.as_deref(), epoch).await? {
                 Some(page) => {
                     failpoint::pass("capture-pull.chunk-read");
                     let handed = hand_off.rows(&page.rows).await?;

@@ -25,12 +25,14 @@ pub trait Open {
     /// A reader of the source's changes.
     async fn reader(&self, source: &Source) -> Result<Box<dyn Reader>>;
 
-    /// A reader of a model's rows, of those alone for which a condition in SQL holds.
+    /// A reader of a model's rows, of those alone for which a condition in SQL holds, in the history of the live reader's
+    /// cursor.
     async fn chunks(
         &self,
         source: &Source,
         model: &ModelId,
         condition: Option<&str>,
+        cursor: &str,
     ) -> Result<Box<dyn Chunks>>;
 }
 
@@ -140,12 +142,13 @@ impl Open for Databases {
         source: &Source,
         model: &ModelId,
         condition: Option<&str>,
+        cursor: &str,
     ) -> Result<Box<dyn Chunks>> {
         let postgres = source.postgres.as_ref().ok_or_else(|| not_read(source))?;
         let (models, roots) = (self.models(postgres), self.root_certificates(postgres)?);
         let chunks = self.with_secret(postgres, async |url| {
             let opening = self.opening(source, postgres, &models, url, roots.clone());
-            postgres::chunks(opening, model, condition, CHUNK_ROWS).await
+            postgres::chunks(opening, model, condition, cursor, CHUNK_ROWS).await
         });
         Ok(Box::new(chunks.await?))
     }

@@ -119,7 +119,15 @@ impl Open for Opens {
         fault.map_or(Ok(Box::new(reader)), Err)
     }
 
-    async fn chunks(&self, _: &Source, _: &ModelId, _: Option<&str>) -> Result<Box<dyn Chunks>> {
+    async fn chunks(
+        &self,
+        _: &Source,
+        _: &ModelId,
+        _: Option<&str>,
+        cursor: &str,
+    ) -> Result<Box<dyn Chunks>> {
+        // Of the live reader, whose cursors are numbers here.
+        assert!(cursor.parse::<usize>().is_ok(), "{cursor}");
         let fault = self.table.0.lock().unwrap().faults.pop();
         let rows = Rows { table: self.table.clone(), steps: self.steps.clone() };
         fault.map_or(Ok(Box::new(rows)), Err)

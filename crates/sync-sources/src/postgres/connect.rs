@@ -92,6 +92,9 @@ impl Drop for Session {
     }
 }
 
+/// The code of a statement that was broken off.
+pub(super) const CANCELED: &str = "took_too_long";
+
 /// What tells one history of a database from another. Positions mean something only within one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
@@ -127,6 +130,25 @@ impl Identity {
             system: column(&row, 0)?,
             timeline: column::<i32>(&row, 1)?.cast_unsigned(),
             database: column(&row, 2)?,
+        })
+    }
+
+    /// The identity in a cursor of any mode.
+    ///
+    /// # Errors
+    /// `Lost` with code `cursor`, as the readers have it.
+    pub fn of_cursor(cursor: &str) -> Result<Self> {
+        #[derive(Deserialize)]
+        struct Cursor {
+            #[serde(alias = "history")]
+            identity: Identity,
+        }
+        let read = serde_json::from_str(cursor).map(|cursor: Cursor| cursor.identity);
+        read.map_err(|_| Error {
+            kind: Kind::Lost,
+            code: "cursor",
+            place: "the checkpoint of the source".into(),
+            remedy: "the cursor does not read: raise `epoch` and resync".into(),
         })
     }
 
@@ -346,10 +368,15 @@ fn meaning(state: &SqlState) -> (Kind, &'static str, &'static str) {
         &SqlState::READ_ONLY_SQL_TRANSACTION => {
             (Kind::Misconfigured, "read_only", "the server only reads: point the URL at the primary")
         }
-        &SqlState::LOCK_NOT_AVAILABLE | &SqlState::QUERY_CANCELED => (
+        &SqlState::LOCK_NOT_AVAILABLE => (
             Kind::Unavailable,
             "waited_too_long",
             "something holds a lock for long; the next run tries again",
+        ),
+        &SqlState::QUERY_CANCELED => (
+            Kind::Unavailable,
+            CANCELED,
+            "the statement took longer than it may, or somebody broke it off; the next run tries again",
         ),
         // Connection, rollback, resources, operator intervention, system, internal.
         _ if ["08", "40", "53", "57", "58", "XX"].iter().any(|class| code.starts_with(class)) => {

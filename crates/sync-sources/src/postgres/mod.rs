@@ -70,11 +70,13 @@ pub async fn open(opening: Opening<'_>) -> Result<Box<dyn Reader>> {
     })
 }
 
-/// Logs in to read a model's rows that are there already, chunk by chunk of `rows`; `condition` is SQL over the columns.
+/// Logs in to read a model's rows that are there already, chunk by chunk of `rows`; `condition` is SQL over the columns,
+/// `cursor` the live reader's.
 pub async fn chunks(
     opening: Opening<'_>,
     model: &ModelId,
     condition: Option<&str>,
+    cursor: &str,
     rows: u32,
 ) -> Result<Snapshot> {
     let (source, mode) = (opening.source.clone(), opening.postgres.mode);
@@ -88,8 +90,9 @@ pub async fn chunks(
             remedy: "the source reads no table for the model: correct the source's file".into(),
         });
     };
+    let history = Identity::of_cursor(cursor)?;
     let session = opening.access().open(Purpose::Write).await?;
-    Ok(Snapshot::new(session, source, mode, table, condition.map(str::to_owned), rows))
+    Ok(Snapshot::new(session, source, mode, table, condition.map(str::to_owned), rows, history))
 }
 
 /// The SQL that an administrator runs before a source is read by `role`; it may be run again.

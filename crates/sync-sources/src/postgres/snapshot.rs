@@ -16,7 +16,7 @@ use sync_domain::config::{Cursor, PullMode};
 use sync_domain::id::SourceId;
 use sync_domain::version::Version;
 
-use super::connect::{Session, column, failure};
+use super::connect::{CANCELED, Identity, Session, column, failure};
 use super::horizon::{self, Xid, odd_answer, rows};
 use super::keyset::{Found, Keyset};
 use super::known_keys::KnownKeys;
@@ -30,9 +30,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Bytes of the records of a chunk, one row more at most.
 const CHUNK_BYTES: u32 = 2 << 20;
 
-/// What a chunk's statement begins with. The filter is an operator's own SQL: it runs under the grants of the role that
-/// reads, can change nothing, and ends.
-const READ_ONLY: &str = "ROLLBACK; BEGIN READ ONLY; SET LOCAL statement_timeout = '60s'";
+/// How long a chunk's statement may take. A chunk is begun within the first ten seconds of an invocation, may wait for
+/// [`PATIENCE`], and must be handed off within the minute that the function has: so the statement ends first, and says why.
+const STATEMENT: Duration = Duration::from_secs(30);
 
 /// Reads one table for a backfill. A new one goes on behind any position that another has given.
 #[derive(Debug)]
@@ -43,6 +43,9 @@ pub struct Snapshot {
     wanted: Wanted,
     filter: Option<String>,
     chunk_rows: u32,
+    /// Of the live reader's cursor.
+    history: Identity,
+    statement: Duration,
     /// The table as it was when the first chunk was read.
     table: Option<Opened>,
     /// A mark that was taken, and a transaction that is younger than all that matter to it.
@@ -71,7 +74,8 @@ enum Mark {
 impl Snapshot {
     /// Reads a table of a source in mode `mode`, by a session that may write (mode `trigger` takes numbers from a
     /// sequence, `compare_keys` notes keys). `filter` is a condition in SQL over the table's columns, written by an
-    /// operator: it becomes part of the statement.
+    /// operator: it becomes part of the statement. `history` is that of the live reader's cursor: rows of another one
+    /// would get versions that mean nothing beside its changes.
     pub fn new(
         session: Session,
         source: SourceId,
@@ -79,15 +83,38 @@ impl Snapshot {
         wanted: Wanted,
         filter: Option<String>,
         chunk_rows: u32,
+        history: Identity,
     ) -> Self {
-        Self { session, source, mode, wanted, filter, chunk_rows, table: None, waiting: None }
+        Self {
+            session,
+            source,
+            mode,
+            wanted,
+            filter,
+            chunk_rows,
+            history,
+            statement: STATEMENT,
+            table: None,
+            waiting: None,
+        }
+    }
+
+    /// Lets a chunk's statement take another time, 30 s without it.
+    #[must_use]
+    pub fn with_statement_time(mut self, longest: Duration) -> Self {
+        self.statement = longest;
+        self
     }
 
     /// The rows behind a position (none: from the beginning), and the position behind them; none at the end.
     ///
     /// # Errors
-    /// `Unavailable` with code `held` while an older transaction is open: the same call may be made again.
+    /// `Unavailable` with code `held` while an older transaction is open: the same call may be made again. `Lost` with
+    /// the live reader's codes where another history stands behind the address. `Misconfigured` with code `slow_chunk`
+    /// where the statement does not end in its time.
     pub async fn chunk(&mut self, position: Option<&str>, epoch: u32) -> Result<Option<Page>> {
+        // Each time: behind a proxy the session may have come to another server.
+        self.history.check(&Identity::read(&self.session).await?)?;
         self.open().await?;
         let mark = self.mark().await?;
         let Some(opened) = &self.table else { return Err(odd_answer()) };
@@ -108,11 +135,14 @@ impl Snapshot {
         };
         let condition = format!("({own}) AND NOT ({}) AND ({filter}\n)", keyset.deleted());
         let client = self.session.client();
-        client.batch_execute(READ_ONLY).await.map_err(|error| failure(keyset.place(), &error))?;
+        // The filter is an operator's own SQL: it runs under the grants of the role that reads, can change nothing, and ends.
+        let longest = self.statement.as_millis();
+        let begin = format!("ROLLBACK; BEGIN READ ONLY; SET LOCAL statement_timeout = {longest}");
+        client.batch_execute(&begin).await.map_err(|error| failure(keyset.place(), &error))?;
         let size = (self.chunk_rows, CHUNK_BYTES);
         let found = keyset.page(&self.session, position, &condition, &parameter, size).await;
         client.batch_execute("ROLLBACK").await.map_err(|error| failure(keyset.place(), &error))?;
-        let found = found?;
+        let found = found.map_err(|error| if error.code == CANCELED { self.slow(error) } else { error })?;
         horizon::flush(&self.session).await?;
         let Some(cursor) = found.last().map(|row| row.position.clone()) else { return Ok(None) };
         if sql::compares(&self.wanted) {
@@ -133,6 +163,19 @@ impl Snapshot {
             })
         };
         Ok(Some(Page { rows: found.into_iter().map(row).collect::<Result<_>>()?, cursor }))
+    }
+
+    fn slow(&self, error: Error) -> Error {
+        let what = if self.filter.is_some() { "the condition" } else { "the model's key" };
+        Error {
+            kind: Kind::Misconfigured,
+            code: "slow_chunk",
+            remedy: format!(
+                "a chunk was not found within {} s: let an index serve {what}, then go on with the same run",
+                self.statement.as_secs_f64()
+            ),
+            ..error
+        }
     }
 
     /// Looks at the table once.

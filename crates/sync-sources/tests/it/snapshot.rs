@@ -7,11 +7,13 @@ use sync_domain::config::PullMode;
 use sync_domain::version::Version;
 use sync_sources::postgres::snapshot::Snapshot;
 use sync_sources::postgres::timestamp::Timestamp;
-use sync_sources::postgres::{Purpose, Wanted};
+use sync_sources::postgres::{Identity, Purpose, Wanted};
 use sync_sources::{Kind, Row};
 
+use crate::log::Logged;
 use crate::stand::{BUSY_SERVER, Stand, lines, poll, source, stamped, wanted};
 
+const XID: &str = r#"{"model": "item", "cursor": {"xid8": "changed_xid"}}"#;
 const ITEMS: &str = "CREATE TABLE items (id int PRIMARY KEY, mark int, written timestamptz)";
 
 async fn snapshot(
@@ -22,7 +24,77 @@ async fn snapshot(
     rows: u32,
 ) -> Snapshot {
     let session = stand.session(Purpose::Write).await;
-    Snapshot::new(session, source(), mode, wanted.clone(), filter.map(str::to_owned), rows)
+    let history = Identity::read(&session).await.unwrap();
+    Snapshot::new(session, source(), mode, wanted.clone(), filter.map(str::to_owned), rows, history)
+}
+
+#[tokio::test]
+async fn a_chunk_of_another_history_is_refused() {
+    let table = wanted("public.items", &["id"], &["mark"]);
+    let stand = Stand::new(&format!(
+        "{ITEMS}; ALTER TABLE items ADD changed_xid xid8; INSERT INTO items VALUES (1, 1)"
+    ))
+    .await;
+    let now = Identity::read(&stand.session(Purpose::Read).await).await.unwrap();
+    let other_cluster = Identity { system: "1".into(), ..now.clone() };
+    let other_timeline = Identity { timeline: now.timeline + 1, ..now.clone() };
+    let other_database = Identity { database: "elsewhere".into(), ..now.clone() };
+    for (mode, reads) in [
+        (PullMode::Log, table.clone()),
+        (PullMode::Trigger, table.clone()),
+        (PullMode::Timestamp, stamped(table.clone(), XID)),
+    ] {
+        // In mode log the role needs no more than to read the table.
+        let grants = if mode == PullMode::Log { PullMode::Trigger } else { mode };
+        stand.install(grants, std::slice::from_ref(&reads)).await;
+        for (history, code) in [
+            (&other_cluster, "other_cluster"),
+            (&other_timeline, "other_timeline"),
+            (&other_database, "other_database"),
+        ] {
+            let session = stand.session(Purpose::Write).await;
+            let mut of = Snapshot::new(session, source(), mode, reads.clone(), None, 10, history.clone());
+            let error = of.chunk(None, 0).await.unwrap_err();
+            assert_eq!((error.kind, error.code), (Kind::Lost, code), "{mode:?}");
+        }
+        assert_eq!(all(&mut snapshot(&stand, mode, &reads, None, 10).await).await.len(), 1, "{mode:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_history_is_in_the_cursor_of_every_mode() {
+    let table = wanted("public.items", &["id"], &["mark"]);
+    let stand = Stand::new(&format!("{ITEMS}; ALTER TABLE items ADD changed_xid xid8")).await;
+    let tables = [stamped(table.clone(), XID)];
+    let now = Identity::read(&stand.session(Purpose::Read).await).await.unwrap();
+    stand.install(PullMode::Trigger, std::slice::from_ref(&table)).await;
+    stand.install(PullMode::Timestamp, &tables).await;
+    let (mut by_trigger, mut by_time) = (None, None);
+    poll(&mut stand.trigger(std::slice::from_ref(&table)).await, &mut by_trigger).await.unwrap();
+    let mut reader = Timestamp::new(stand.session(Purpose::Read).await, source(), tables.to_vec());
+    poll(&mut reader, &mut by_time).await.unwrap();
+    let mut logged = Logged { stand, tables: vec![table], cursor: None };
+    logged.install().await;
+    logged.poll().await.unwrap();
+    for cursor in [by_trigger, by_time, logged.cursor] {
+        assert_eq!(Identity::of_cursor(&cursor.unwrap()).unwrap(), now);
+    }
+    assert_eq!(Identity::of_cursor("7").unwrap_err().code, "cursor");
+}
+
+#[tokio::test]
+async fn a_chunk_that_no_index_serves_ends_in_time_and_says_so() {
+    let table = wanted("public.items", &["id"], &["mark"]);
+    let stand = Stand::new(&format!("{ITEMS}; INSERT INTO items SELECT generate_series(1, 1000)")).await;
+    stand.install(PullMode::Trigger, std::slice::from_ref(&table)).await;
+    let slow = Some("pg_sleep(0.01) IS NULL");
+    let longest = Duration::from_millis(300);
+    let mut chunks = snapshot(&stand, PullMode::Trigger, &table, slow, 10).await.with_statement_time(longest);
+    for _ in 0..2 {
+        let error = chunks.chunk(None, 0).await.unwrap_err();
+        assert_eq!((error.kind, error.code), (Kind::Misconfigured, "slow_chunk"), "{error}");
+        assert!(error.remedy.contains("within 0.3 s: let an index serve the condition"), "{error}");
+    }
 }
 
 async fn all(snapshot: &mut Snapshot) -> Vec<Row> {

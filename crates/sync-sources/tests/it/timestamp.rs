@@ -4,7 +4,7 @@ use sync_domain::config::PullMode;
 use sync_sources::PageSize;
 use sync_sources::postgres::snapshot::Snapshot;
 use sync_sources::postgres::timestamp::Timestamp;
-use sync_sources::postgres::{Purpose, Wanted};
+use sync_sources::postgres::{Identity, Purpose, Wanted};
 use sync_sources::{Kind, Reader, Row};
 
 use crate::stand::{BUSY_SERVER, Stand, lines, poll, source, stamped, wanted};
@@ -121,7 +121,9 @@ async fn a_delete_is_newer_than_what_a_backfill_has_read_beyond_the_live_reader(
     poll(&mut reader, &mut cursor).await.unwrap();
     stand.sql("INSERT INTO stores VALUES (1, 'a')").await;
     let session = stand.session(Purpose::Write).await;
-    let mut snapshot = Snapshot::new(session, source(), PullMode::Timestamp, tables[0].clone(), None, 10);
+    let history = Identity::read(&session).await.unwrap();
+    let mut snapshot =
+        Snapshot::new(session, source(), PullMode::Timestamp, tables[0].clone(), None, 10, history);
     let read = loop {
         match snapshot.chunk(None, 0).await.unwrap() {
             Some(page) => break page.rows,

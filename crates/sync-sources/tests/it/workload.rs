@@ -13,7 +13,7 @@ use sync_sources::postgres::snapshot::Snapshot;
 use sync_sources::postgres::sql::install;
 use sync_sources::postgres::timestamp::Timestamp;
 use sync_sources::postgres::trigger::Trigger;
-use sync_sources::postgres::{Purpose, Wanted};
+use sync_sources::postgres::{Identity, Purpose, Wanted};
 use sync_sources::{Kind, Reader, Row};
 use sync_testkit::workload::{ITEMS, Replayed, difference, hold_the_horizon, setting, table, write};
 use tokio_postgres::Client;
@@ -60,7 +60,8 @@ async fn backfill(
     let mut rows = Vec::new();
     while !stop.load(Ordering::Acquire) || rows.len() <= SNAPSHOTS {
         let session = stand.session(Purpose::Write).await;
-        let mut snapshot = Snapshot::new(session, source.clone(), mode, wanted.clone(), None, 40);
+        let history = Identity::read(&session).await.unwrap();
+        let mut snapshot = Snapshot::new(session, source.clone(), mode, wanted.clone(), None, 40, history);
         let mut position = None;
         loop {
             match snapshot.chunk(position.as_deref(), 0).await {
