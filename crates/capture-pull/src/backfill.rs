@@ -175,8 +175,8 @@ struct History {
     cursor: String,
 }
 
-/// The epoch of the source and its cursor; none as long as live capture does not read the model under it: a change between the reading of
-/// a row and that beginning would be seen by neither.
+/// The epoch of the source and its cursor; none as long as live capture does not read the model under it: a change between
+/// the reading of a row and that beginning would be seen by neither.
 async fn history(source: &Source, model: &ModelId, deps: &Deps) -> Result<Option<History>, Error> {
     let Some(postgres) = &source.postgres else { return Ok(None) };
     let Some(checkpoint) = deps.checkpoints.read(source.source.as_str()).await? else { return Ok(None) };
