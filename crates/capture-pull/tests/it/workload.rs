@@ -106,6 +106,7 @@ async fn what_concurrent_writers_commit_stands_in_the_queue_in_every_mode() {
     }
 }
 
+#[expect(clippy::print_stdout, reason = "the figures of a run, for whoever runs it with --nocapture")]
 async fn measure(seed: u64, changes: i64) {
     let mut files = vec![ConfigFile::new("models/item.yaml", MODEL)];
     files.extend(SOURCES.map(|(source, mode, table)| {
