@@ -9,12 +9,14 @@
 )]
 
 mod bed;
+mod debezium;
 mod dice;
 mod functions;
 mod history;
 mod till;
 
 pub use bed::Bed;
+pub use debezium::{Debezium, Push};
 pub use dice::Dice;
 pub use functions::{build, failpoints};
 pub use history::{History, Seen};
