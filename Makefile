@@ -1,5 +1,5 @@
 # Every line is one that a person could type. `make demo` and `make test` set up what they need.
-.PHONY: demo test chaos debezium up down check bench build deploy
+.PHONY: demo test chaos up down check bench build deploy
 
 # Python 3.10 or newer. Cargo comes with rustup; rust-toolchain.toml says which compiler.
 PYTHON ?= python3
@@ -24,12 +24,6 @@ chaos: export CHAOS_SEEDS ?= 5
 chaos: export CHAOS_CHANGES ?= 30000
 chaos: .venv/sam/ready .venv/emulator/ready .venv/postgres/ready
 	cargo test --package sync-chaos --package sync-sources --package capture-pull -- --nocapture
-
-# A real Debezium in front of the push function. Needs Java 17 or newer, which no other target does.
-debezium: .venv/emulator/ready .venv/postgres/ready .venv/debezium/ready
-	java -version
-	cargo build --package capture-push
-	cargo test --package sync-chaos --test debezium -- --ignored --nocapture
 
 up: .venv/sam/ready .venv/emulator/ready .venv/postgres/ready
 	cargo run --quiet --package sync-tests --bin local-stack -- up

@@ -1,7 +1,5 @@
 //! SQS: a FIFO queue to send to, and the visibility of what was received.
 
-pub mod letters;
-
 use std::time::Duration;
 
 use async_trait::async_trait;

@@ -156,21 +156,6 @@ pub struct LedgerRow {
     pub tries: u32,
     /// When the row ends (seconds since 1970): tombstones only; live rows stay.
     pub expires_at: Option<i64>,
-    /// What the row is about; none in rows of releases that did not write it yet.
-    pub whose: Option<Whose>,
-}
-
-/// What a row of the ledger is about: names and a keyed hash. The row's own key cannot be turned back into them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Whose {
-    /// The target.
-    pub target: crate::id::TargetId,
-    /// The source.
-    pub source: crate::id::SourceId,
-    /// The model.
-    pub model: crate::id::ModelId,
-    /// The record.
-    pub rid: crate::id::RecordId,
 }
 
 /// The delivery ledger. Rows are keyed by a keyed hash of (target, record id).

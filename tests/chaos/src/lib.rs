@@ -9,14 +9,12 @@
 )]
 
 mod bed;
-mod debezium;
 mod dice;
 mod functions;
 mod history;
 mod till;
 
 pub use bed::Bed;
-pub use debezium::{Debezium, Push};
 pub use dice::Dice;
 pub use functions::{build, failpoints};
 pub use history::{History, Seen};

@@ -5,8 +5,7 @@ use std::collections::{HashMap, HashSet};
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
-use sync_domain::id::RecordId;
-use sync_domain::ports::{Kind, Ledger, LedgerRow, Result, Whose};
+use sync_domain::ports::{Kind, Ledger, LedgerRow, Result};
 use sync_domain::version::Version;
 
 use super::PK;
@@ -151,17 +150,6 @@ fn item(key: &str, row: &LedgerRow) -> Item {
     if let Some(expires_at) = row.expires_at {
         item.insert("expires_at".to_owned(), number(expires_at));
     }
-    if let Some(whose) = &row.whose {
-        let Whose { target, source, model, rid } = whose;
-        for (name, value) in [
-            ("target", target.as_str()),
-            ("source", source.as_str()),
-            ("model", model.as_str()),
-            ("rid", rid.as_str()),
-        ] {
-            item.insert(name.to_owned(), text(value));
-        }
-    }
     item
 }
 
@@ -173,16 +161,5 @@ fn row(item: &Item) -> Option<LedgerRow> {
         key: get_text(item, "key").unwrap_or_default(),
         tries: get_number(item, "tries").unwrap_or_default(),
         expires_at: get_number(item, "expires_at"),
-        whose: whose(item),
-    })
-}
-
-/// What a row is about; none in rows of releases that did not write it.
-fn whose(item: &Item) -> Option<Whose> {
-    Some(Whose {
-        target: get_text(item, "target")?.parse().ok()?,
-        source: get_text(item, "source")?.parse().ok()?,
-        model: get_text(item, "model")?.parse().ok()?,
-        rid: RecordId::from_wire(get_text(item, "rid")?),
     })
 }

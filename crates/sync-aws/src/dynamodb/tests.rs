@@ -14,7 +14,7 @@ use sync_domain::id::{RecordId, SourceId};
 use sync_domain::outcome::{FailureEvent, Reason, Stage};
 use sync_domain::ports::{
     Checkpoint, Checkpoints, KeyTable, Kind, Lease, Ledger, LedgerRow, LookupTable, Receipt, Receipts, Taken,
-    Ticket, Tickets, Whose,
+    Ticket, Tickets,
 };
 use sync_domain::version::Version;
 
@@ -37,7 +37,6 @@ fn row(position: &str) -> LedgerRow {
         key: "{\"id\":1}".to_owned(),
         tries: 2,
         expires_at: None,
-        whose: None,
     }
 }
 
@@ -195,37 +194,6 @@ async fn a_tombstone_has_an_end_and_no_digest() {
         .then_output(|| PutItemOutput::builder().build());
     let tombstone = LedgerRow { deleted: true, digest: None, expires_at: Some(1_800_000_000), ..row("6") };
     assert!(DynamoLedger::new(client(&[&rule]), "ledger").mark("k", &tombstone).await.unwrap());
-}
-
-#[tokio::test]
-async fn a_row_says_whose_it_is_and_one_of_before_does_not() {
-    let whose = Whose {
-        target: "loyalty".parse().unwrap(),
-        source: "crm-db".parse().unwrap(),
-        model: "customer".parse().unwrap(),
-        rid: RecordId::from_wire("rid-1"),
-    };
-    let row = LedgerRow { whose: Some(whose), ..row("5") };
-    let named = |mut item: Item| {
-        for (name, value) in
-            [("target", "loyalty"), ("source", "crm-db"), ("model", "customer"), ("rid", "rid-1")]
-        {
-            item.insert(name.to_owned(), text(value));
-        }
-        item
-    };
-    let put = mock!(Client::put_item)
-        .match_requests(move |input| input.item() == Some(&named(stored("a", "5"))))
-        .then_output(|| PutItemOutput::builder().build());
-    let get = mock!(Client::batch_get_item).then_output(move || {
-        let rows = vec![named(stored("a", "5")), stored("b", "5")];
-        BatchGetItemOutput::builder().responses("ledger", rows).build()
-    });
-    let ledger = DynamoLedger::new(client(&[&put, &get]), "ledger");
-    assert!(ledger.mark("a", &row).await.unwrap());
-    let rows = ledger.read(&keys(&["a", "b"])).await;
-    assert_eq!(rows[0].as_ref().unwrap(), &Some(row.clone()));
-    assert_eq!(rows[1].as_ref().unwrap(), &Some(LedgerRow { whose: None, ..row }));
 }
 
 #[tokio::test]

@@ -99,7 +99,6 @@ pub fn accepted(arrival: &Arrival<'_>, key: &str, tries: u32, now: i64) -> Ledge
         key: key.to_owned(),
         tries,
         expires_at: deleted.then(|| now.saturating_add(TOMBSTONE_S)),
-        whose: None,
     }
 }
 

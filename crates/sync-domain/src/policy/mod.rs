@@ -10,7 +10,6 @@ mod difference;
 mod enrich;
 mod keys;
 mod path;
-mod removal;
 mod scope;
 
 use std::sync::Arc;
