@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use crate::webhook;
+use crate::webhook::{self, Part};
 
 /// Why a secret cannot be sent. It never says anything of the secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -26,16 +26,8 @@ pub fn basic(secret: &str) -> Result<Zeroizing<String>, Error> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct User {
-        username: Zeroized,
-        password: Zeroized,
-    }
-    #[derive(Deserialize)]
-    #[serde(from = "String")]
-    struct Zeroized(Zeroizing<String>);
-    impl From<String> for Zeroized {
-        fn from(text: String) -> Self {
-            Self(Zeroizing::new(text))
-        }
+        username: Part,
+        password: Part,
     }
 
     let user: User = serde_json::from_str(secret).map_err(|_| Error::User)?;

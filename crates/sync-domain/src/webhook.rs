@@ -114,22 +114,25 @@ impl Secrets {
     }
 }
 
+/// A part of a secret's JSON, wiped when dropped.
+#[derive(Deserialize)]
+#[serde(from = "String")]
+pub(crate) struct Part(pub(crate) Zeroizing<String>);
+
+impl From<String> for Part {
+    fn from(text: String) -> Self {
+        Self(Zeroizing::new(text))
+    }
+}
+
 /// The live values in a secret's text: the text itself, or `current` and then `previous` of a JSON object.
 pub fn live(text: &str) -> Result<Vec<Zeroizing<String>>, Error> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Pair {
-        current: Zeroized,
+        current: Part,
         #[serde(default)]
-        previous: Option<Zeroized>,
-    }
-    #[derive(Deserialize)]
-    #[serde(from = "String")]
-    struct Zeroized(Zeroizing<String>);
-    impl From<String> for Zeroized {
-        fn from(text: String) -> Self {
-            Self(Zeroizing::new(text))
-        }
+        previous: Option<Part>,
     }
 
     let text = text.trim();

@@ -29,22 +29,19 @@ pub(super) fn authenticate(
             request.headers.insert(HeaderName::from_static(webhook::SIGNATURE_HEADER), value);
             Some(())
         }
-        Auth::Basic(_) => authorize(request, &credentials::basic(secret?).ok()?),
-        Auth::Bearer(_) => authorize(request, &credentials::bearer(secret?).ok()?),
+        Auth::Basic(_) => show(request, header::AUTHORIZATION, &credentials::basic(secret?).ok()?),
+        Auth::Bearer(_) => show(request, header::AUTHORIZATION, &credentials::bearer(secret?).ok()?),
         Auth::ApiKey { header, .. } => {
             let live = webhook::live(secret?).ok()?;
-            let mut value = HeaderValue::from_str(live.first()?).ok()?;
-            value.set_sensitive(true);
-            request.headers.insert(HeaderName::from_bytes(header.as_bytes()).ok()?, value);
-            Some(())
+            show(request, HeaderName::from_bytes(header.as_bytes()).ok()?, live.first()?)
         }
     }
 }
 
-/// Sets the header `authorization`, marked as a secret.
-fn authorize(request: &mut Request, credentials: &str) -> Option<()> {
-    let mut value = HeaderValue::from_str(credentials).ok()?;
+/// Sends a secret as a header, marked as one.
+fn show(request: &mut Request, name: HeaderName, secret: &str) -> Option<()> {
+    let mut value = HeaderValue::from_str(secret).ok()?;
     value.set_sensitive(true);
-    request.headers.insert(header::AUTHORIZATION, value);
+    request.headers.insert(name, value);
     Some(())
 }

@@ -23,6 +23,7 @@ use crate::deps::Deps;
 
 /// Time that an invocation needs behind a request: mark, set back, answer.
 const MARGIN: Duration = Duration::from_secs(3);
+
 /// An event on its way out.
 pub(crate) struct Delivery<'a> {
     pub(crate) event: &'a ReceivedEvent<'a>,
