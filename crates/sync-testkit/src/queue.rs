@@ -1,6 +1,7 @@
 //! A FIFO queue in memory, from both sides: to send to, and to feed a function from.
 
-use std::collections::HashSet;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,7 +14,33 @@ use crate::records::{Record, event_of};
 use crate::{Fault, lock};
 
 /// How long SQS and SNS remember a deduplication id.
-pub(crate) const DEDUP_WINDOW: Duration = Duration::from_secs(5 * 60);
+const DEDUP_WINDOW: Duration = Duration::from_secs(5 * 60);
+
+/// The deduplication ids of the last five minutes, of a clock that a test moves.
+#[derive(Debug, Default)]
+pub(crate) struct Remembered {
+    now: Duration,
+    ids: HashMap<(String, String), Duration>,
+}
+
+impl Remembered {
+    /// Notes an id of a group; false if it was there.
+    pub(crate) fn note(&mut self, group: &str, id: &str) -> bool {
+        match self.ids.entry((group.to_owned(), id.to_owned())) {
+            Entry::Occupied(_) => false,
+            Entry::Vacant(place) => {
+                place.insert(self.now);
+                true
+            }
+        }
+    }
+
+    /// Moves the clock.
+    pub(crate) fn advance(&mut self, time: Duration) {
+        self.now += time;
+        self.ids.retain(|_, at| self.now.saturating_sub(*at) < DEDUP_WINDOW);
+    }
+}
 
 /// A FIFO queue with deduplication per group, in-flight groups, receive counts and a dead-letter queue.
 /// Its clock stands still unless a test moves it.
@@ -27,10 +54,9 @@ pub struct MemoryQueue {
 
 #[derive(Debug, Default)]
 struct State {
-    now: Duration,
     sent: u64,
     stored: Vec<Stored>,
-    remembered: Vec<(String, String, Duration)>,
+    remembered: Remembered,
     delays: Vec<Delay>,
     dead_letters: Option<(MemoryQueue, u32)>,
 }
@@ -75,7 +101,7 @@ impl MemoryQueue {
 
     /// Moves the queue's clock, by which it forgets deduplication ids and shows delayed messages.
     pub fn advance(&self, time: Duration) {
-        lock(&self.state).now += time;
+        lock(&self.state).remembered.advance(time);
     }
 
     /// What stands in the queue, in order.
@@ -96,7 +122,7 @@ impl MemoryQueue {
     /// Receives up to `max` messages as a Lambda event. A group with a message in flight or hidden gives nothing.
     pub fn receive(&self, max: usize) -> SqsEvent {
         let mut state = lock(&self.state);
-        let now = state.now;
+        let now = state.remembered.now;
         state.bury();
         let mut held: HashSet<String> = HashSet::new();
         let busy = state.stored.iter().filter(|stored| stored.in_flight);
@@ -141,14 +167,10 @@ impl MemoryQueue {
 
 impl State {
     fn store(&mut self, entry: QueueEntry, dedupe: bool) {
-        let now = self.now;
-        self.remembered.retain(|(_, _, at)| now.saturating_sub(*at) < DEDUP_WINDOW);
-        let known =
-            |(group, dedup, _): &(String, String, Duration)| *group == entry.group && *dedup == entry.dedup;
-        if dedupe && self.remembered.iter().any(known) {
+        let news = self.remembered.note(&entry.group, &entry.dedup);
+        if dedupe && !news {
             return;
         }
-        self.remembered.push((entry.group.clone(), entry.dedup.clone(), now));
         self.sent += 1;
         let sequence = format!("1887{:016}", self.sent);
         let id = format!("00000000-0000-4000-8000-{:012}", self.sent);
@@ -199,7 +221,7 @@ impl Queue for MemoryQueue {
 impl Inbox for MemoryQueue {
     async fn delay(&self, receipts: &[String], delay: Duration) -> Result<()> {
         let mut state = lock(&self.state);
-        let until = state.now + delay;
+        let until = state.remembered.now + delay;
         state.delays.push((receipts.to_vec(), delay));
         for stored in &mut state.stored {
             let receipt = format!("receipt-{}-{}", stored.id, stored.received);

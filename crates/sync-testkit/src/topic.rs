@@ -9,7 +9,7 @@ use sync_domain::event::{AttributeValue, Event};
 use sync_domain::ports::{Queue, QueueEntry, Result, Topic};
 
 use crate::fault::{Faults, Turn, error};
-use crate::queue::{DEDUP_WINDOW, MemoryQueue};
+use crate::queue::{MemoryQueue, Remembered};
 use crate::{Fault, lock};
 
 /// A topic that keeps what was published and hands it to the queues whose policies match, with raw delivery.
@@ -22,9 +22,8 @@ pub struct MemoryTopic {
 
 #[derive(Debug, Default)]
 struct State {
-    now: Duration,
     published: Vec<Event>,
-    remembered: Vec<(String, String, Duration)>,
+    remembered: Remembered,
     subscriptions: Vec<(Value, MemoryQueue)>,
 }
 
@@ -52,7 +51,7 @@ impl MemoryTopic {
 
     /// Moves the topic's clock, by which it forgets deduplication ids.
     pub fn advance(&self, time: Duration) {
-        lock(&self.state).now += time;
+        lock(&self.state).remembered.advance(time);
     }
 
     /// What was published, duplicates left out, in order.
@@ -60,17 +59,19 @@ impl MemoryTopic {
         lock(&self.state).published.clone()
     }
 
+    /// The same, and forgets it: for more events than a test wants to keep.
+    pub fn take_published(&self) -> Vec<Event> {
+        std::mem::take(&mut lock(&self.state).published)
+    }
+
     async fn take(&self, event: &Event) {
         let dedup = event.dedup_id();
         let group = event.rid().as_str().to_owned();
         let queues: Vec<MemoryQueue> = {
             let mut state = lock(&self.state);
-            let now = state.now;
-            state.remembered.retain(|(_, _, at)| now.saturating_sub(*at) < DEDUP_WINDOW);
-            if state.remembered.iter().any(|(g, d, _)| *g == group && *d == dedup) {
+            if !state.remembered.note(&group, &dedup) {
                 return;
             }
-            state.remembered.push((group.clone(), dedup.clone(), now));
             state.published.push(event.clone());
             let matching =
                 state.subscriptions.iter().filter(|(policy, _)| matches(policy, event.attributes()));
