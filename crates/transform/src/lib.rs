@@ -7,15 +7,14 @@ mod step;
 use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
 
-use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
+use aws_lambda_events::sqs::SqsEvent;
 use sync_domain::event::Event;
 use sync_domain::id::ModelId;
-use sync_domain::outcome::{Outcome, Reason, Stage};
+use sync_domain::outcome::{Outcome, Reason};
 use sync_domain::policy::{CompiledPolicy, Enrichment};
 use sync_domain::ports::{self, QueueEntry};
-use sync_lambda::batch::{self, Message, Plan};
+use sync_lambda::batch::{self, Message, Plan, Report};
 use sync_lambda::park::About;
-use sync_lambda::telemetry;
 
 use crate::deps::Deps;
 use crate::step::{Read, Step, Stopped};
@@ -28,17 +27,15 @@ const PLAN: Plan = Plan { groups: batch::Groups::SideBySide, alone_from: 5 };
 const LAST_ROUND_AFTER: Duration = Duration::from_secs(10);
 
 /// Transforms a batch of the Changes queue at `now` (seconds since 1970).
-pub async fn handle(event: SqsEvent, deps: &Deps, now: i64) -> Result<SqsBatchResponse, batch::Error> {
+pub async fn handle(event: SqsEvent, deps: &Deps, now: i64) -> Result<Report, batch::Error> {
     let started = Instant::now();
-    let report = batch::rounds_of(event, PLAN, async |messages| {
+    batch::rounds_of(event, PLAN, async |messages| {
         if started.elapsed() > LAST_ROUND_AFTER {
             return vec![Outcome::Retry(Reason::new("no_time_left", "")); messages.len()];
         }
         round(messages, deps, now).await
     })
-    .await?;
-    telemetry::batch_metrics(Stage::Transform, None, &report.outcomes, started.elapsed());
-    Ok(report.response)
+    .await
 }
 
 /// One round: every message is read and transformed, what cannot go on is parked, the rest is published in as few calls as

@@ -110,8 +110,8 @@ async fn whatever_fails_each_group_goes_out_complete_and_in_order() {
     world.topic.fault(Fault::Entries(vec![(2, Kind::Unavailable)]));
     for _ in 0..40 {
         let event = changes.receive(10);
-        let answer = transform::handle(event, &world.deps, NOW).await.unwrap();
-        changes.answer(Ok(&answer));
+        let report = transform::handle(event, &world.deps, NOW).await.unwrap();
+        changes.answer(Ok(&report.response));
     }
     assert!(changes.stored().is_empty(), "{} left", changes.stored().len());
     for group in ["r1", "r2", "r3", "r4"] {

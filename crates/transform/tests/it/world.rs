@@ -110,8 +110,8 @@ impl World {
     }
 
     pub(crate) async fn invoke(&self, event: SqsEvent, now: i64) -> Vec<String> {
-        let response = transform::handle(event, &self.deps, now).await.unwrap();
-        response.batch_item_failures.into_iter().map(|failure| failure.item_identifier).collect()
+        let report = transform::handle(event, &self.deps, now).await.unwrap();
+        report.response.batch_item_failures.into_iter().map(|failure| failure.item_identifier).collect()
     }
 
     /// What was published: (record id, version's last digits as a number).
