@@ -7,12 +7,16 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use sync_domain::change::Operation;
+use sync_domain::config::PullMode;
+use sync_domain::version::Version;
 use sync_sources::PageSize;
 use sync_sources::postgres::log::{Log, Settings, sql};
-use sync_sources::postgres::{Access, Purpose, Wanted};
+use sync_sources::postgres::snapshot::Snapshot;
+use sync_sources::postgres::{Access, Identity, Purpose, Wanted};
 use sync_sources::{Error, Kind, Reader, Row};
 use sync_testkit::postgres::{PASSWORD, Server};
 use sync_testkit::workload::{ITEMS, Replayed, hold_the_horizon, table, write};
+use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 
 use crate::stand::{SERVER, Stand, lines, poll, source, stamped, wanted};
@@ -55,15 +59,19 @@ impl Logged {
 
 /// A reader of a database whose slot and publication are called as it is.
 async fn reader(server: &Server, role: &str, database: &str, tables: &[Wanted]) -> Log {
-    let access = Access {
+    let access = access(server, role, database);
+    let session = access.open(Purpose::Read).await.unwrap();
+    let (slot, publication) = (database.to_owned(), database.to_owned());
+    Log::new(Settings { access, slot, publication, tables: tables.to_vec() }, session)
+}
+
+fn access(server: &Server, role: &str, database: &str) -> Access {
+    Access {
         url: server.url_as(role, database).into(),
         root_certificates: None,
         allow_loopback: true,
         application_name: "datasync shop".into(),
-    };
-    let session = access.open(Purpose::Read).await.unwrap();
-    let (slot, publication) = (database.to_owned(), database.to_owned());
-    Log::new(Settings { access, slot, publication, tables: tables.to_vec() }, session)
+    }
 }
 
 fn prices() -> Vec<Wanted> {
@@ -504,6 +512,27 @@ impl Own {
         self.admin = self.server.client(Self::NAME).await.unwrap();
     }
 
+    /// Lets a writer commit as with a synchronous standby that is away: the commit stands in the log, and nobody sees it until
+    /// [`Own::without_standby`]. The task ends with the commit.
+    async fn commit_unseen(&self, statements: &str) -> JoinHandle<()> {
+        self.sql("ALTER SYSTEM SET synchronous_standby_names = 'away'").await;
+        self.sql("SELECT pg_reload_conf()").await;
+        let writer = self.server.client(Self::NAME).await.unwrap();
+        let standby = async || writer.query_one("SHOW synchronous_standby_names", &[]).await.unwrap();
+        while standby().await.get::<_, &str>(0).is_empty() {}
+        let statements = statements.to_owned();
+        let writing = tokio::spawn(async move { writer.batch_execute(&statements).await.unwrap() });
+        let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+        while self.admin.query_one(waits, &[]).await.unwrap().get::<_, i64>(0) == 0 {}
+        writing
+    }
+
+    /// Ends the wait for the standby.
+    async fn without_standby(&self) {
+        self.sql("ALTER SYSTEM RESET synchronous_standby_names").await;
+        self.sql("SELECT pg_reload_conf()").await;
+    }
+
     async fn confirmed(&self) -> String {
         let sql = "SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = 'own'";
         self.admin.query_one(sql, &[]).await.unwrap().get(0)
@@ -563,31 +592,64 @@ async fn a_slot_whose_log_is_gone_is_noticed_in_one_poll_and_so_is_another_clust
 async fn a_large_value_is_not_read_before_its_commit_is_visible() {
     let mut own = Own::new("").await;
     own.poll().await.unwrap();
-    // A standby that is away: a commit stands in the log, and nobody sees it.
-    own.sql("ALTER SYSTEM SET synchronous_standby_names = 'away'").await;
-    own.sql("SELECT pg_reload_conf()").await;
-    let writer = own.server.client(Own::NAME).await.unwrap();
-    while writer.query_one("SHOW synchronous_standby_names", &[]).await.unwrap().get::<_, &str>(0).is_empty()
-    {
-    }
     let write =
         format!("BEGIN; INSERT INTO prices VALUES (1, 1, 'x', {LARGE}); UPDATE prices SET price = 2; COMMIT");
-    let writing = tokio::spawn(async move { writer.batch_execute(&write).await });
-    let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
-    while own.admin.query_one(waits, &[]).await.unwrap().get::<_, i64>(0) == 0 {}
+    let writing = own.commit_unseen(&write).await;
 
     let mut reader = own.reader().await;
     reader.begin(own.cursor.as_deref(), 0).await.unwrap();
     let reading = tokio::spawn(async move { reader.page().await });
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(!reading.is_finished(), "the row was taken for one that is gone");
-    own.sql("ALTER SYSTEM RESET synchronous_standby_names").await;
-    own.sql("SELECT pg_reload_conf()").await;
-    writing.await.unwrap().unwrap();
+    own.without_standby().await;
+    writing.await.unwrap();
     let rows = reading.await.unwrap().unwrap().unwrap().rows;
     assert_eq!(rows.len(), 2);
     let note = |row: &Row| parsed(row).1["note"].as_str().unwrap().len();
     assert_eq!((note(&rows[0]), note(&rows[1])), (12_800, 12_800));
+}
+
+/// What a target has of the only price that goes by the versions of these rows.
+fn newest<'a>(rows: impl IntoIterator<Item = &'a Row>) -> Value {
+    parsed(rows.into_iter().max_by_key(|row| row.version).unwrap()).1["price"].clone()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_chunk_is_not_read_before_what_stands_below_its_mark_is_visible() {
+    let mut own = Own::new("").await;
+    own.sql("INSERT INTO prices VALUES (1, 1)").await;
+    own.poll().await.unwrap();
+    let writing = own.commit_unseen("UPDATE prices SET price = 2").await;
+
+    // The live reader has the change, by the log.
+    let live = own.poll().await.unwrap();
+    assert_eq!(newest(&live), json!(2.00));
+    // A mutant: a mark that is only where the log is flushed, and a SELECT behind it. It dates the row as it was above the
+    // change.
+    let flushed = "SELECT (pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::bigint";
+    let mark: i64 = own.admin.query_one(flushed, &[]).await.unwrap().get(0);
+    let row = own.admin.query_one("SELECT row_to_json(p)::text FROM prices p", &[]).await.unwrap();
+    let dated = Row {
+        operation: Operation::Snapshot,
+        version: Version::from_log(0, mark.try_into().unwrap(), u64::MAX),
+        after: Some(row.get(0)),
+        ..live[0].clone()
+    };
+    assert_eq!(newest(live.iter().chain([&dated])), json!(1.00), "it loses the change");
+
+    // Ours waits for the writer, and then dates what everybody sees.
+    let session = access(&own.server, "reader", Own::NAME).open(Purpose::Write).await.unwrap();
+    let history = Identity::read(&session).await.unwrap();
+    let table = prices().remove(0);
+    let mut snapshot = Snapshot::new(session, source(), PullMode::Log, table, None, 10, history);
+    let reading = tokio::spawn(async move { snapshot.chunk(None, 0).await });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!reading.is_finished(), "the row was read as it was before");
+    own.without_standby().await;
+    writing.await.unwrap();
+    let chunk = reading.await.unwrap().unwrap().unwrap().rows;
+    assert_eq!(newest(live.iter().chain(&chunk)), json!(2.00));
+    assert!(chunk[0].version > live[0].version, "the row is dated above the change that it shows");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
