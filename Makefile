@@ -23,7 +23,7 @@ chaos: export CHAOS_KILLS ?= 20
 chaos: export CHAOS_SEEDS ?= 5
 chaos: export CHAOS_CHANGES ?= 30000
 chaos: .venv/sam/ready .venv/emulator/ready .venv/postgres/ready
-	cargo test --package sync-chaos --package sync-sources --package capture-pull -- --nocapture
+	cargo test --package sync-chaos --package sync-sources -- --nocapture
 
 up: .venv/sam/ready .venv/emulator/ready .venv/postgres/ready
 	cargo run --quiet --package sync-tests --bin local-stack -- up

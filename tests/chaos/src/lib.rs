@@ -2,6 +2,8 @@
 //!
 //! The functions are built with the feature `failpoints` into `target/failpoints`, so that no other build ever holds
 //! one. A run prints its seed, and `CHAOS_SEED` repeats it.
+//!
+//! `tests/workload` needs none of this: there the functions are called, with their ports in memory.
 
 #![expect(
     clippy::indexing_slicing,

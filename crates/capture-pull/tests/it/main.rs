@@ -16,5 +16,4 @@ mod payloads;
 mod rows;
 mod steps;
 mod table;
-mod workload;
 mod world;
