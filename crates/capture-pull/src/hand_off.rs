@@ -188,7 +188,7 @@ impl HandOff<'_> {
 
     fn prepare(&self, row: &Row) -> Result<Prepared, Reason> {
         let policy = self.policy(row)?;
-        let key = key(policy, row)?;
+        let key = key_alone(policy, row)?;
         let draft = Draft {
             operation: row.operation,
             place: Place::Version(row.version),
@@ -197,8 +197,8 @@ impl HandOff<'_> {
             traceparent: None,
             run: self.run,
             only: self.only.map(TargetId::as_str),
-            key: &key,
-            before: row.before.as_deref().filter(|before| !holds_only_key(row, &key, before)),
+            key: key.as_deref(),
+            before: row.before.as_deref().filter(|_| key.is_none()),
             after: row.after.as_deref(),
             same: self.same(),
         };
@@ -217,20 +217,19 @@ impl HandOff<'_> {
     /// The record id of a row that cannot go on, for its ticket; none where its key is what is wrong.
     fn rid(&self, row: &Row) -> Option<RecordId> {
         let policy = self.policy(row).ok()?;
-        let canonical = policy.canonical_key(&key(policy, row).ok()?).ok()?;
+        let image = row.after.as_deref().or(row.before.as_deref())?;
+        let canonical = policy.canonical_key(&policy.key_of(image).ok()?).ok()?;
         Some(self.ids.rid(self.source.source.as_str(), row.model.as_str(), &canonical))
     }
 }
 
-fn key(policy: &CompiledPolicy, row: &Row) -> Result<String, Reason> {
-    let image = row.after.as_deref().or(row.before.as_deref());
-    policy.key_of(image.ok_or_else(|| Reason::new("key_missing_in_record", ""))?)
-}
-
-/// Whether all that is known of a deleted row is its key: as a record before it would read as if every other attribute had
-/// been null.
-fn holds_only_key(row: &Row, key: &str, before: &str) -> bool {
-    row.operation == Operation::Delete && members(before) == members(key)
+/// The key of a deleted row, if it is all that is known of it: as a record before, it would read as if every other
+/// attribute had been null.
+fn key_alone(policy: &CompiledPolicy, row: &Row) -> Result<Option<String>, Reason> {
+    let before = row.before.as_deref().filter(|_| row.operation == Operation::Delete);
+    let Some(before) = before else { return Ok(None) };
+    let key = policy.key_of(before)?;
+    Ok((members(before) == members(&key)).then_some(key))
 }
 
 fn members(object: &str) -> Option<usize> {

@@ -45,7 +45,7 @@ pub fn prepare(index: usize, span: Span<'_>, context: &Context<'_>) -> Result<It
         traceparent: context.traceparent,
         run: None,
         only: None,
-        key: &key,
+        key: Some(&key),
         before,
         after,
         same: Same::Content,

@@ -87,7 +87,7 @@ pub fn prepare(index: usize, span: Span<'_>, context: &Context<'_>) -> Result<Pr
         traceparent: context.traceparent,
         run: None,
         only: None,
-        key: images.key,
+        key: Some(images.key),
         before: images.before,
         after: images.after,
         same: if matches!(place, Place::Version(_)) { Same::Content } else { Same::Id },

@@ -59,7 +59,7 @@ pub(crate) fn step(
         traceparent: None,
         run: None,
         only: None,
-        key: &key,
+        key: Some(&key),
         before: before.as_deref(),
         after: after.as_deref(),
         // One place in the stream holds one content.

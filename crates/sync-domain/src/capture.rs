@@ -11,7 +11,7 @@ use crate::change::{Change, Operation};
 use crate::event::MAX_EVENT_SIZE;
 use crate::id::{Hop, RecordId, SourceId, dedup_id, push_part};
 use crate::outcome::Reason;
-use crate::policy::CompiledPolicy;
+use crate::policy::{CompiledPolicy, Picked};
 use crate::ports::QueueEntry;
 use crate::protect::{IdHasher, event_id};
 use crate::version::Version;
@@ -43,8 +43,8 @@ pub struct Draft<'a> {
     pub run: Option<&'a str>,
     /// The only target of a backfill or replay.
     pub only: Option<&'a str>,
-    /// The key: exactly the model's key attributes.
-    pub key: &'a str,
+    /// The key: exactly the model's key attributes. None: it is that of the record.
+    pub key: Option<&'a str>,
     /// The record before, with its key; [`KEY_CHANGED`] if that is another. A way in that knows of a changed key sends a
     /// delete of the old and a create of the new one.
     pub before: Option<&'a str>,
@@ -88,13 +88,25 @@ pub struct Prepared {
 /// Makes the message of a change, or says why it cannot go on: the key is not the model's ([`CompiledPolicy::canonical_key`]
 /// has the codes), a record has another key ([`KEY_MISMATCH`], [`KEY_CHANGED`]) or is not what the model says, or the event
 /// could not fit 256 KiB or its message 1 MiB ([`CHANGE_TOO_LARGE`]).
-pub fn prepare(
+pub fn prepare<'a>(
     source: &SourceId,
-    policy: &CompiledPolicy,
+    policy: &'a CompiledPolicy,
     ids: &IdHasher,
-    draft: &Draft<'_>,
+    draft: &Draft<'a>,
 ) -> Result<Prepared, Reason> {
-    let canonical_key = canonical_key(policy, draft)?;
+    let pick = |record: Option<&'a str>| record.map(|record| policy.pick(record)).transpose();
+    let (before, after) = (pick(draft.before)?, pick(draft.after)?);
+    let (before, after) = (before.as_ref(), after.as_ref());
+    let key = match draft.key {
+        Some(key) => Cow::Borrowed(key),
+        None => Cow::Owned(after.or(before).ok_or_else(|| Reason::new("key_missing_in_record", ""))?.key()?),
+    };
+    let canonical_key = policy.canonical_key(&key)?;
+    for (record, code, place) in [(after, KEY_MISMATCH, "after"), (before, KEY_CHANGED, "before")] {
+        if record.is_some_and(|record| !record.has_key(&canonical_key)) {
+            return Err(Reason::new(code, place));
+        }
+    }
     let (source, model) = (source.as_str(), policy.model().as_str());
     let rid = ids.rid(source, model, &canonical_key);
     let (id, version) = match draft.place {
@@ -103,9 +115,9 @@ pub fn prepare(
         }
         Place::Arrival(id) => (id.to_owned(), None),
     };
-    let project = |image: Option<&str>| image.map(|image| policy.project(image)).transpose();
-    let (before, after) = (project(draft.before)?, project(draft.after)?);
-    let subject = policy.subject(draft.key, draft.before, draft.after);
+    let subject = policy.subject(&key, before, after);
+    let project = |record: Option<&Picked<'_>>| record.map(Picked::project).transpose();
+    let (listed_before, listed_after) = (project(before)?, project(after)?);
     let change = Change {
         id: Cow::Borrowed(&id),
         source: Cow::Borrowed(source),
@@ -118,11 +130,11 @@ pub fn prepare(
         subject_key_id: subject.map(|value| Cow::Owned(ids.subject_key_id(&value))),
         run: draft.run.map(Cow::Borrowed),
         only: draft.only.map(Cow::Borrowed),
-        key: draft.key,
-        before: before.as_deref(),
-        after: after.as_deref(),
+        key: &key,
+        before: listed_before.as_deref(),
+        after: listed_after.as_deref(),
     };
-    if policy.size_bound(&change) > MAX_EVENT_SIZE {
+    if policy.size_bound(&change, before, after) > MAX_EVENT_SIZE {
         return Err(Reason::new(CHANGE_TOO_LARGE, "event"));
     }
     let dedup = match (draft.run, draft.same) {
@@ -137,24 +149,6 @@ pub fn prepare(
     }
     let entry = QueueEntry { body, group, dedup, attributes: Vec::new() };
     Ok(Prepared { id, rid, entry })
-}
-
-/// The canonical key: the key is whole, and each record in the change has the same one.
-fn canonical_key(policy: &CompiledPolicy, draft: &Draft<'_>) -> Result<Vec<u8>, Reason> {
-    let canonical = policy.canonical_key(draft.key)?;
-    for (record, code, place) in [(draft.after, KEY_MISMATCH, "after"), (draft.before, KEY_CHANGED, "before")]
-    {
-        let same = match record.map(|record| policy.key_of(record)) {
-            None => true,
-            Some(Ok(key)) => policy.canonical_key(&key).as_ref() == Ok(&canonical),
-            Some(Err(reason)) if reason.code == "key_missing_in_record" => false,
-            Some(Err(reason)) => return Err(reason),
-        };
-        if !same {
-            return Err(Reason::new(code, place));
-        }
-    }
-    Ok(canonical)
 }
 
 /// A keyed hash of what a change says about its record: keyed, since it stands beside the message in clear. The trace
@@ -172,9 +166,10 @@ fn traceparent(change_id: &str) -> String {
     push_part(&mut input, b"traceparent");
     push_part(&mut input, change_id.as_bytes());
     let hash = digest(&SHA256, &input);
-    let hex: String = hash.as_ref().iter().take(24).map(|byte| format!("{byte:02x}")).collect();
-    let (trace, parent) = hex.split_at_checked(32).unwrap_or_default();
-    format!("00-{trace}-{parent}-01")
+    let parts =
+        hash.as_ref().split_first_chunk().and_then(|(trace, rest)| Some((*trace, *rest.first_chunk()?)));
+    let (trace, parent) = parts.unwrap_or_default();
+    format!("00-{:032x}-{:016x}-01", u128::from_be_bytes(trace), u64::from_be_bytes(parent))
 }
 
 #[cfg(test)]

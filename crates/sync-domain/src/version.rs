@@ -34,7 +34,9 @@ impl Version {
 
     /// A version whose position is a commit's place in a log and the index of the row in its transaction.
     pub fn from_log(epoch: u32, commit: u64, index: u64) -> Self {
-        Self::assemble(epoch, format!("{commit:016x}{index:016x}").as_bytes())
+        let mut position = [0; 32];
+        write_hex(&mut position, u128::from(commit) << 64 | u128::from(index));
+        Self::assemble(epoch, &position)
     }
 
     /// A version whose position is a place in MySQL's binary log: the number of the file, the offset of the event in it, and
@@ -61,14 +63,22 @@ impl Version {
 
     fn assemble(epoch: u32, position: &[u8]) -> Self {
         let mut text = [b'0'; Self::LENGTH];
-        let epoch = format!("{epoch:08x}-");
-        for (to, from) in text.iter_mut().zip(epoch.bytes()) {
-            *to = from;
-        }
+        let (head, tail) = text.split_at_mut(8);
+        write_hex(head, epoch.into());
+        tail.iter_mut().take(1).for_each(|hyphen| *hyphen = b'-');
         for (to, from) in text.iter_mut().rev().zip(position.iter().rev()) {
             *to = *from;
         }
         Self(text)
+    }
+}
+
+/// Fills a text with the last hexadecimal digits of a number: one is made of every change, and formatting takes longer.
+fn write_hex(text: &mut [u8], mut number: u128) {
+    for place in text.iter_mut().rev() {
+        let digit = (number & 15) as u8;
+        *place = if digit < 10 { b'0' + digit } else { b'a' - 10 + digit };
+        number >>= 4;
     }
 }
 

@@ -43,7 +43,7 @@ fn draft() -> Draft<'static> {
         traceparent: None,
         run: None,
         only: None,
-        key: r#"{"customer_id":42}"#,
+        key: Some(r#"{"customer_id":42}"#),
         before: None,
         after: Some(RECORD),
         same: Same::Content,
@@ -102,8 +102,22 @@ fn every_record_of_a_change_has_its_key() {
         let before = Draft { before: record, ..draft() };
         assert_eq!(refused(&before), (KEY_CHANGED.to_owned(), "before".to_owned()));
     }
-    let partial = Draft { key: "{}", ..draft() };
+    let partial = Draft { key: Some("{}"), ..draft() };
     assert_eq!(refused(&partial), ("key_attributes".to_owned(), "customer_id".to_owned()));
+}
+
+#[test]
+fn without_a_key_of_its_own_a_change_has_that_of_its_record() {
+    let [given, found] = [draft().key, None].map(|key| made(&Draft { key, ..draft() }));
+    assert_eq!(given, found);
+    let deleted = Draft { key: None, before: Some(RECORD), after: None, ..draft() };
+    assert_eq!(made(&deleted).rid, given.rid);
+    let moved = Draft { key: None, before: Some(r#"{"customer_id":43}"#), ..draft() };
+    assert_eq!(refused(&moved), (KEY_CHANGED.to_owned(), "before".to_owned()));
+    let none = Draft { key: None, after: None, ..draft() };
+    assert_eq!(refused(&none).0, "key_missing_in_record");
+    let fraction = Draft { key: None, after: Some(r#"{"customer_id":4.2}"#), ..draft() };
+    assert_eq!(refused(&fraction), ("key_value".to_owned(), "customer_id".to_owned()));
 }
 
 #[test]
@@ -115,7 +129,7 @@ fn what_could_not_fit_the_topic_is_refused() {
     let key = format!(r#"{{"customer_id":{}}}"#, "1".repeat(300_000));
     let after = format!(r#"{{"customer_id":{},"email":null}}"#, "1".repeat(300_000));
     made(&Draft { after: Some(&too_large), ..draft() });
-    let draft = Draft { key: &key, after: Some(&after), ..draft() };
+    let draft = Draft { key: Some(&key), after: Some(&after), ..draft() };
     assert_eq!(refused(&draft), (CHANGE_TOO_LARGE.to_owned(), "event".to_owned()));
 }
 

@@ -12,15 +12,65 @@ use crate::outcome::Reason;
 use crate::protect;
 use crate::scan::{Kind, Scanner, Value, escape_for_queue, write_string};
 
-impl CompiledPolicy {
+/// A record in which the listed attributes have been found: it is read once, however much is asked of it.
+pub struct Picked<'a> {
+    policy: &'a CompiledPolicy,
+    length: usize,
+    spans: Spans<'a>,
+}
+
+impl Picked<'_> {
     /// The record with listed attributes only, each value as it was written, everything in its own place.
-    pub fn project(&self, record: &str) -> Result<String, Reason> {
-        let spans = self.record.pick(record)?;
-        let mut out = String::with_capacity(record.len());
-        if !write_listed(&self.record, &self.record.input, &spans, &mut out)? {
+    pub fn project(&self) -> Result<String, Reason> {
+        let scope = &self.policy.record;
+        let mut out = String::with_capacity(self.length);
+        if !write_listed(scope, &scope.input, &self.spans, &mut out)? {
             out.push_str("{}");
         }
         Ok(out)
+    }
+
+    /// The key that stands inside the record, as an object; refused if a key attribute is missing there.
+    pub fn key(&self) -> Result<String, Reason> {
+        let mut out = String::from("{");
+        for (attribute, value) in self.key_values() {
+            let value = value.ok_or_else(|| Reason::new("key_missing_in_record", attribute.path.as_str()))?;
+            if out.len() > 1 {
+                out.push(',');
+            }
+            write_string(&mut out, &attribute.path);
+            out.push(':');
+            out.push_str(value.raw);
+        }
+        out.push('}');
+        Ok(out)
+    }
+
+    /// Whether the record has the key with this canonical form (see [`CompiledPolicy::canonical_key`]).
+    pub fn has_key(&self, canonical: &[u8]) -> bool {
+        let mut own = Vec::with_capacity(canonical.len());
+        for (attribute, value) in self.key_values() {
+            let Some(value) = value else { return false };
+            push_part(&mut own, attribute.path.as_bytes());
+            push_canonical(&mut own, value);
+        }
+        own == canonical
+    }
+
+    fn key_values(&self) -> impl Iterator<Item = (&Attribute, Option<Value<'_>>)> {
+        let attributes = self.policy.key.iter().filter_map(|index| self.policy.attributes.get(*index));
+        attributes.map(|attribute| (attribute, self.value(attribute)))
+    }
+
+    fn value(&self, attribute: &Attribute) -> Option<Value<'_>> {
+        self.spans.get(attribute.slot?)
+    }
+}
+
+impl CompiledPolicy {
+    /// Finds the listed attributes of a record.
+    pub fn pick<'a>(&'a self, record: &'a str) -> Result<Picked<'a>, Reason> {
+        Ok(Picked { policy: self, length: record.len(), spans: self.record.pick(record)? })
     }
 
     /// Whether a listed attribute stands under this name at the top of a record.
@@ -46,29 +96,19 @@ impl CompiledPolicy {
 
     /// The key that stands inside a record, as an object; refused if a key attribute is missing there.
     pub fn key_of(&self, record: &str) -> Result<String, Reason> {
-        let spans = self.record.pick(record)?;
-        let mut out = String::from("{");
-        for index in &self.key {
-            let Some(attribute) = self.attributes.get(*index) else { continue };
-            let span = attribute.slot.and_then(|slot| spans.get(slot));
-            let value = span.ok_or_else(|| Reason::new("key_missing_in_record", attribute.path.as_str()))?;
-            if out.len() > 1 {
-                out.push(',');
-            }
-            crate::scan::write_string(&mut out, &attribute.path);
-            out.push(':');
-            out.push_str(value.raw);
-        }
-        out.push('}');
-        Ok(out)
+        self.pick(record)?.key()
     }
 
     /// The canonical form of the person whose data a change has; none if the model names none or the record lacks it.
-    pub fn subject(&self, key: &str, before: Option<&str>, after: Option<&str>) -> Option<Vec<u8>> {
+    pub fn subject(
+        &self,
+        key: &str,
+        before: Option<&Picked<'_>>,
+        after: Option<&Picked<'_>>,
+    ) -> Option<Vec<u8>> {
         let attribute = self.attributes.get(self.subject?)?;
-        let of_record = |record: Option<&str>| {
-            let spans = self.record.pick(record?).ok()?;
-            let value = attribute.slot.and_then(|slot| spans.get(slot))?;
+        let of_record = |record: Option<&Picked<'_>>| {
+            let value = record?.value(attribute)?;
             (!value.is_null()).then(|| canonical(value))
         };
         let of_key = || {
@@ -79,23 +119,19 @@ impl CompiledPolicy {
         of_record(after).or_else(|| of_record(before)).or_else(of_key)
     }
 
-    /// An upper bound of the bytes of the change's event, so that capture can refuse what SNS would not take.
-    pub fn size_bound(&self, change: &Change<'_>) -> usize {
-        let [before, after] = [change.before, change.after]
-            .map(|record| record.map(|record| (record, self.record.pick(record))));
-        let picked = before.as_ref().and_then(|(_, picked)| picked.as_ref().ok());
-        let record = |record: &Option<(&str, Result<Spans<'_>, WalkError>)>, before| match record {
-            Some((_, Ok(spans))) => self.record_bound(spans, before),
-            // The transformer refuses it.
-            Some((record, Err(_))) => record.len(),
-            None => 4,
-        };
-        let records = record(&after, picked) + if self.before { record(&before, None) } else { 0 };
-        let names = self.attributes.iter().map(|attribute| 2 * listed_size(&attribute.output)).sum::<usize>();
-        let key = |index: &usize| {
-            self.attributes.get(*index).map_or(0, |attribute| listed_size(&attribute.output) + 64)
-        };
-        let keys = length(change.key) + self.key.iter().map(key).sum::<usize>();
+    /// An upper bound of the bytes of the change's event, so that capture can refuse what SNS would not take. What the
+    /// change's records hold beyond the listed attributes weighs nothing.
+    pub fn size_bound(
+        &self,
+        change: &Change<'_>,
+        before: Option<&Picked<'_>>,
+        after: Option<&Picked<'_>>,
+    ) -> usize {
+        let before = before.map(|picked| &picked.spans);
+        let record =
+            |spans: Option<&Spans<'_>>, before| spans.map_or(4, |spans| self.record_bound(spans, before));
+        let records = record(after.map(|picked| &picked.spans), before)
+            + if self.before { record(before, None) } else { 0 };
         let texts = [Some(&change.occurred_at), Some(&change.origin), Some(&change.traceparent)];
         let texts = texts.into_iter().chain([
             change.subject_key_id.as_ref(),
@@ -107,11 +143,19 @@ impl CompiledPolicy {
         // 768: the fixed texts of the envelope, its hashes and version, and the message attributes.
         768 + 2 * change.source.len()
             + 4 * change.model.len()
-            + self.version.len()
+            + self.fixed_size
             + texts
-            + keys
-            + names
+            + length(change.key)
             + records
+    }
+
+    /// What the policy itself adds to the bound, whatever the change: its version, and the names in key and lists.
+    pub(super) fn fixed_size(&self) -> usize {
+        let names = self.attributes.iter().map(|attribute| 2 * listed_size(&attribute.output)).sum::<usize>();
+        let key = |index: &usize| {
+            self.attributes.get(*index).map_or(0, |attribute| listed_size(&attribute.output) + 64)
+        };
+        self.version.len() + names + self.key.iter().map(key).sum::<usize>()
     }
 
     fn record_bound(&self, spans: &Spans<'_>, before: Option<&Spans<'_>>) -> usize {

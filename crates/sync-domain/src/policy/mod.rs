@@ -15,6 +15,7 @@ mod scope;
 use std::sync::Arc;
 
 pub use self::apply::{Applied, Captured, Enrichment};
+pub use self::capture::Picked;
 use self::compute::Recipe;
 pub use self::keys::PolicyKeys;
 use self::path::Step;
@@ -60,6 +61,8 @@ pub struct CompiledPolicy {
     missing: Missing,
     record: Scope,
     enrich: Option<Enriching>,
+    /// See [`CompiledPolicy::fixed_size`].
+    fixed_size: usize,
 }
 
 /// An attribute, as run.
@@ -222,7 +225,7 @@ impl Compiler {
         if !self.errors.is_empty() {
             return Err(self.errors);
         }
-        Ok(CompiledPolicy {
+        let mut policy = CompiledPolicy {
             model: model.model.clone(),
             schema: model.schema.to_string().into(),
             version: version.into(),
@@ -233,7 +236,10 @@ impl Compiler {
             missing: model.missing,
             record,
             enrich,
-        })
+            fixed_size: 0,
+        };
+        policy.fixed_size = policy.fixed_size();
+        Ok(policy)
     }
 
     fn steps(&mut self, place: &str, path: &str) -> Vec<Step> {

@@ -74,8 +74,6 @@ async fn pull(url: String, name: &str) -> Result<(u128, u64)> {
 }
 
 fn body(source: &SourceId, policy: &CompiledPolicy, ids: &IdHasher, row: &Row) -> Result<String> {
-    let record = row.after.as_deref().or(row.before.as_deref()).context("a row without records")?;
-    let key = policy.key_of(record).map_err(|reason| anyhow!("{reason:?}"))?;
     let draft = Draft {
         operation: row.operation,
         place: Place::Version(row.version),
@@ -84,7 +82,7 @@ fn body(source: &SourceId, policy: &CompiledPolicy, ids: &IdHasher, row: &Row) -
         traceparent: None,
         run: None,
         only: None,
-        key: &key,
+        key: None,
         before: row.before.as_deref(),
         after: row.after.as_deref(),
         same: Same::Id,

@@ -87,7 +87,7 @@ fn a_name_that_stands_twice_is_refused_even_where_nothing_is_listed() {
                 ..
             }))
         ));
-        assert_eq!(rig.policy.project(&record).unwrap_err().code, "not_json");
+        assert_eq!(rig.policy.pick(&record).err().unwrap().code, "not_json");
     }
 }
 
