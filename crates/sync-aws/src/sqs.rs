@@ -1,5 +1,7 @@
 //! SQS: a FIFO queue to send to, and the visibility of what was received.
 
+pub mod letters;
+
 use std::time::Duration;
 
 use async_trait::async_trait;

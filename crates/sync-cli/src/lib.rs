@@ -1,5 +1,6 @@
 //! What `datasync` does, apart from its process: every command writes to a writer and says how it ended.
 
+mod dead_letters;
 mod filter_policy;
 mod outputs;
 mod pull;
@@ -15,6 +16,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use sync_domain::id::{SourceId, TargetId};
 
+pub use self::dead_letters::DeadLetters;
 pub use self::pull::{Backfill, Pull, Resync};
 pub use self::reveal::Reveal;
 pub use self::sql::Sql;
@@ -50,6 +52,8 @@ enum Command {
     Backfill(Backfill),
     /// Begins a source anew after its changes were lost: raises its epoch and backfills all its models.
     Resync(Resync),
+    /// Looks at the dead letters of one target or stage, sends them back to its queue, or deletes them.
+    DeadLetters(DeadLetters),
 }
 
 const DEFAULT_CONFIG: &str = "infra/layer/sync";
@@ -84,6 +88,9 @@ pub enum Error {
     /// The source's function did not do what it was asked for.
     #[error("not done")]
     Pull(#[from] pull::Error),
+    /// Dead letters could not be worked.
+    #[error("dead letters")]
+    DeadLetters(#[from] dead_letters::Error),
     /// A sealed value could not be opened.
     #[error("not opened")]
     Reveal(#[from] reveal::Error),
@@ -118,6 +125,10 @@ pub fn run(arguments: &Arguments, input: &mut dyn Read, out: &mut dyn Write) -> 
         }
         Command::Resync(command) => {
             pull::resync(command, out)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::DeadLetters(command) => {
+            dead_letters::run(command, out)?;
             Ok(ExitCode::SUCCESS)
         }
     }
