@@ -94,11 +94,9 @@ impl SqsInbox {
         let failed = answer.failed().iter().map(|entry| (entry.id(), Err(refusal(entry))));
         Ok(in_order(count, taken.chain(failed)))
     }
-}
 
-#[async_trait]
-impl Inbox for SqsInbox {
-    async fn delay(&self, receipts: &[String], delay: Duration) -> Result<()> {
+    /// One result per receipt, in order.
+    async fn delay_each(&self, receipts: &[String], delay: Duration) -> Vec<Result<()>> {
         let whole_seconds =
             delay.as_secs().saturating_add(u64::from(delay.subsec_nanos() > 0)).min(MAX_DELAY_S);
         let seconds = i32::try_from(whole_seconds).unwrap_or(i32::MAX);
@@ -108,7 +106,14 @@ impl Inbox for SqsInbox {
             let some = indices.into_iter().filter_map(|index| receipts.get(index)).collect();
             self.delay_call(some, seconds)
         });
-        results.await.into_iter().collect()
+        results.await
+    }
+}
+
+#[async_trait]
+impl Inbox for SqsInbox {
+    async fn delay(&self, receipts: &[String], delay: Duration) -> Result<()> {
+        self.delay_each(receipts, delay).await.into_iter().collect()
     }
 }
 

@@ -1,6 +1,7 @@
-//! Real functions that are killed on purpose, in front of a real database and the emulator's queues and tables.
+//! Real functions that are killed on purpose, in front of a real database and the emulator's queues and tables; and dead
+//! letters that are worked by the real command.
 //!
-//! The functions are built with the feature `failpoints` into `target/failpoints`, so that no other build ever holds
+//! The functions that are killed are built with the feature `failpoints` into `target/failpoints`, so that no other build ever holds
 //! one. A run prints its seed, and `CHAOS_SEED` repeats it.
 //!
 //! `tests/workload` needs none of this: there the functions are called, with their ports in memory.
@@ -11,12 +12,14 @@
 )]
 
 mod bed;
+mod depot;
 mod dice;
 mod functions;
 mod history;
 mod till;
 
 pub use bed::Bed;
+pub use depot::{Depot, Grants, Said};
 pub use dice::Dice;
 pub use functions::{build, failpoints};
 pub use history::{History, Seen};

@@ -1,6 +1,7 @@
 //! DynamoDB: one adapter per table. Every table's partition key is the string `pk`.
 
 mod checkpoints;
+mod discards;
 mod item;
 mod keys;
 mod ledger;
@@ -9,6 +10,7 @@ mod receipts;
 mod tickets;
 
 pub use checkpoints::DynamoCheckpoints;
+pub use discards::{Discard, Discards, DynamoDiscards};
 pub use keys::DynamoKeyTable;
 pub use ledger::DynamoLedger;
 pub use lookup::DynamoLookup;

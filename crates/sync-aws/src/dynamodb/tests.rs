@@ -578,3 +578,36 @@ async fn what_is_not_there_is_neither_halted_nor_resumed() {
     assert!(!table.resume("crm-db").await.unwrap());
     assert_eq!(table.read("crm-db").await.unwrap(), None);
 }
+
+#[tokio::test]
+async fn what_is_discarded_is_noted_under_its_letter_for_as_long_as_a_ticket() {
+    let put = mock!(Client::put_item)
+        .match_requests(|input| {
+            let item = input.item().unwrap();
+            let expected = Item::from([
+                ("pk".to_owned(), text("discard#m2")),
+                ("message_id".to_owned(), text("m1")),
+                ("rid".to_owned(), text("r1")),
+                ("reason".to_owned(), text("refused_by_target")),
+                ("sent_ms".to_owned(), number(1_795_551_563_456_u64)),
+                ("dead_letter_queue".to_owned(), text("arn:dead")),
+                ("because".to_owned(), text("sold the branch")),
+                ("discarded_at".to_owned(), number(1_800_000_000)),
+                ("expires_at".to_owned(), number(1_807_776_000)),
+            ]);
+            input.table_name() == Some("tickets") && *item == expected
+        })
+        .then_output(|| PutItemOutput::builder().build());
+    let discard = Discard {
+        letter_id: "m2".to_owned(),
+        message_id: Some("m1".to_owned()),
+        rid: "r1".to_owned(),
+        model: None,
+        reason: "refused_by_target".to_owned(),
+        sent_ms: 1_795_551_563_456,
+        dead_letter_queue: "arn:dead".to_owned(),
+        because: "sold the branch".to_owned(),
+        at: 1_800_000_000,
+    };
+    DynamoDiscards::new(client(&[&put]), "tickets").note(&discard).await.unwrap();
+}

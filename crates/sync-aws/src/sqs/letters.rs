@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_sqs::Client;
-use aws_sdk_sqs::types::{DeleteMessageBatchRequestEntry, Message, MessageSystemAttributeName};
+use aws_sdk_sqs::types::{
+    DeleteMessageBatchRequestEntry, Message, MessageSystemAttributeName, QueueAttributeName,
+};
+use serde_json::Value;
 use sync_domain::ports::{Inbox, Kind, Result};
 
 use super::{LIMITS, SqsInbox, in_order, refusal};
@@ -15,8 +18,11 @@ use crate::error::{error, from_sdk};
 
 const RECEIVE: &str = "sqs:ReceiveMessage";
 const DELETE: &str = "sqs:DeleteMessageBatch";
+const ATTRIBUTES: &str = "sqs:GetQueueAttributes";
 /// How long an empty queue is listened to, so that every server of SQS is asked.
 const LISTEN_S: i32 = 2;
+/// What SQS says of a receipt whose letter is visible already, or gone.
+const NOT_HIDDEN: [&str; 3] = ["InvalidParameterValue", "MessageNotInflight", "ReceiptHandleIsInvalid"];
 
 /// A letter as it was received.
 #[derive(Clone, PartialEq, Eq)]
@@ -35,9 +41,20 @@ pub struct Letter {
     pub body: String,
 }
 
+/// What a queue says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Standing {
+    /// Its ARN.
+    pub arn: String,
+    /// About how many messages can be received, those behind the head of a group included.
+    pub visible: u64,
+    /// About how many are hidden: somebody else is at them.
+    pub hidden: u64,
+}
+
 /// A dead-letter queue.
 ///
-/// A letter that was received is hidden, and with it all of its group, until it is deleted or let go or its time is over.
+/// A letter that was received is hidden, and all of its group with it, until it is deleted or let go or its time is over.
 #[async_trait]
 pub trait Letters: Send + Sync {
     /// Receives up to ten letters and hides them; none if nothing that is visible stands in the queue.
@@ -46,8 +63,14 @@ pub trait Letters: Send + Sync {
     /// Deletes letters by their receipts; one result per receipt, in order.
     async fn delete(&self, receipts: &[String]) -> Vec<Result<()>>;
 
-    /// Makes letters visible again at once.
+    /// Hides letters for so long from now on.
+    async fn hide(&self, receipts: &[String], hidden: Duration) -> Result<()>;
+
+    /// Makes letters visible again at once. One that is visible by now is no failure.
     async fn release(&self, receipts: &[String]) -> Result<()>;
+
+    /// Which queue it is, and how full.
+    async fn standing(&self) -> Result<Standing>;
 }
 
 /// A dead-letter queue of SQS.
@@ -55,12 +78,13 @@ pub trait Letters: Send + Sync {
 pub struct SqsLetters {
     client: Client,
     url: String,
+    patience: Patience,
 }
 
 impl SqsLetters {
     /// The queue of a URL.
     pub fn new(client: Client, url: impl Into<String>) -> Self {
-        Self { client, url: url.into() }
+        Self { client, url: url.into(), patience: Patience::DEFAULT }
     }
 
     async fn delete_call(&self, receipts: Vec<&String>) -> Result<Vec<Answer>> {
@@ -79,6 +103,10 @@ impl SqsLetters {
         let failed = answer.failed().iter().map(|entry| (entry.id(), Err(refusal(entry))));
         Ok(in_order(count, done.chain(failed)))
     }
+
+    fn inbox(&self) -> SqsInbox {
+        SqsInbox { client: self.client.clone(), url: self.url.clone(), patience: self.patience }
+    }
 }
 
 #[async_trait]
@@ -96,16 +124,53 @@ impl Letters for SqsLetters {
     async fn delete(&self, receipts: &[String]) -> Vec<Result<()>> {
         let items: Vec<Item<'_>> =
             receipts.iter().map(|receipt| Item { group: None, size: receipt.len() }).collect();
-        batches::send(DELETE, &items, LIMITS, Patience::DEFAULT, |indices| {
+        batches::send(DELETE, &items, LIMITS, self.patience, |indices| {
             let some = indices.into_iter().filter_map(|index| receipts.get(index)).collect();
             self.delete_call(some)
         })
         .await
     }
 
-    async fn release(&self, receipts: &[String]) -> Result<()> {
-        SqsInbox::new(self.client.clone(), &self.url).delay(receipts, Duration::ZERO).await
+    async fn hide(&self, receipts: &[String], hidden: Duration) -> Result<()> {
+        self.inbox().delay(receipts, hidden).await
     }
+
+    async fn release(&self, receipts: &[String]) -> Result<()> {
+        let results = self.inbox().delay_each(receipts, Duration::ZERO).await;
+        let late = |code: &str| NOT_HIDDEN.contains(&code.rsplit('.').next().unwrap_or_default());
+        results.into_iter().filter(|result| !result.as_ref().is_err_and(|error| late(&error.code))).collect()
+    }
+
+    async fn standing(&self) -> Result<Standing> {
+        let names = [
+            QueueAttributeName::QueueArn,
+            QueueAttributeName::ApproximateNumberOfMessages,
+            QueueAttributeName::ApproximateNumberOfMessagesNotVisible,
+        ];
+        let call = self.client.get_queue_attributes().queue_url(&self.url);
+        let answer = call.set_attribute_names(Some(names.to_vec())).send().await;
+        let attributes = answer.map_err(|failed| from_sdk(ATTRIBUTES, &failed))?.attributes.unwrap_or_default();
+        let [arn, visible, hidden] = names.map(|name| attributes.get(&name).map(String::as_str));
+        let count = |text: Option<&str>| text.and_then(|text| text.parse().ok());
+        match (arn, count(visible), count(hidden)) {
+            (Some(arn), Some(visible), Some(hidden)) => Ok(Standing { arn: arn.to_owned(), visible, hidden }),
+            _ => Err(error(ATTRIBUTES, Kind::Refused, "AttributesMissing")),
+        }
+    }
+}
+
+/// The ARN of the dead-letter queue that a queue names; none if it names none.
+pub async fn dead_letters_of(client: &Client, url: &str) -> Result<Option<String>> {
+    let name = QueueAttributeName::RedrivePolicy;
+    let call = client.get_queue_attributes().queue_url(url).attribute_names(name.clone());
+    let answer = call.send().await.map_err(|failed| from_sdk(ATTRIBUTES, &failed))?;
+    let Some(policy) = answer.attributes().and_then(|attributes| attributes.get(&name)) else {
+        return Ok(None);
+    };
+    let policy: Option<Value> = serde_json::from_str(policy).ok();
+    let named = policy.as_ref().and_then(|policy| policy.get("deadLetterTargetArn")?.as_str());
+    let named = named.ok_or_else(|| error(ATTRIBUTES, Kind::Refused, "PolicyUnreadable"))?;
+    Ok(Some(named.to_owned()))
 }
 
 fn letter(message: Message) -> Result<Letter> {
@@ -124,3 +189,6 @@ fn letter(message: Message) -> Result<Letter> {
         body: message.body.unwrap_or_default(),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,18 +1,24 @@
 //! What a letter says of itself, which letters are meant, and what goes back to the queue.
 
+use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
 use sync_aws::sqs::letters::Letter;
 use sync_domain::id::{Hop, ModelId, dedup_id};
 use sync_domain::ports::QueueEntry;
 
 use super::Which;
+use super::shown::Body;
 
 /// What parking added to a message (`sync_lambda::park`), and what is not sent back.
 const ADDED: [&str; 4] = ["reason", "place", "message_id", "tries"];
 /// The reason of a letter that has none: SQS moved it when it had been received too often.
 const MOVED_BY_SQS: &str = "moved_by_sqs";
+/// What is said for a reason that is no code: somebody else's message.
+const NO_CODE: &str = "no_code";
 
 /// What a letter says of itself; no value of the record is among it.
 #[derive(Debug, PartialEq, Eq)]
@@ -20,7 +26,7 @@ pub(super) struct Facts<'a> {
     pub(super) reason: &'a str,
     pub(super) model: Option<ModelId>,
     /// How often it was received before.
-    pub(super) tries: &'a str,
+    pub(super) tries: Option<u32>,
     /// When it was received first, in milliseconds since 1970.
     pub(super) first_ms: Option<u64>,
 }
@@ -28,12 +34,22 @@ pub(super) struct Facts<'a> {
 pub(super) fn facts(letter: &Letter) -> Facts<'_> {
     let attribute = |name: &str| letter.attributes.get(name).map(String::as_str);
     let (tries, first) = match attribute("tries").map(|tries| tries.split_once(" since ").ok_or(tries)) {
-        Some(Ok((tries, first))) => (tries, first.parse().ok()),
-        Some(Err(tries)) => (tries, None),
-        None => ("-", None),
+        Some(Ok((tries, first))) => (tries.parse().ok(), first.parse().ok()),
+        Some(Err(tries)) => (tries.parse().ok(), None),
+        None => (None, None),
+    };
+    let reason = match attribute("reason") {
+        Some(reason) if is_code(reason) => reason,
+        Some(_) => NO_CODE,
+        None => MOVED_BY_SQS,
     };
     let model = attribute("model").and_then(|model| model.parse().ok()).or_else(|| model_of(&letter.body));
-    Facts { reason: attribute("reason").unwrap_or(MOVED_BY_SQS), model, tries, first_ms: first }
+    Facts { reason, model, tries, first_ms: first }
+}
+
+fn is_code(text: &str) -> bool {
+    let in_code = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    text.len() <= 64 && text.bytes().all(in_code)
 }
 
 /// The model that a change names in its body; a body that cannot be read is of none.
@@ -65,6 +81,25 @@ impl FromStr for Ago {
     }
 }
 
+/// The key of a record, apart from the order of its members and the way in which texts are escaped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Key(BTreeMap<String, String>);
+
+impl FromStr for Key {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let members: BTreeMap<String, &RawValue> =
+            serde_json::from_str(text).map_err(|_| r#"a JSON object: '{"customer_id":42}'"#)?;
+        // A number is compared as it is written: no digit of it is lost.
+        let alike = |value: &RawValue| match serde_json::from_str(value.get()) {
+            Ok(Value::String(text)) => Value::String(text).to_string(),
+            _ => value.get().to_owned(),
+        };
+        Ok(Self(members.into_iter().map(|(name, value)| (name, alike(value))).collect()))
+    }
+}
+
 /// Which letters are meant.
 #[derive(Debug, Clone)]
 pub(super) struct Filter {
@@ -92,13 +127,15 @@ impl Filter {
 
     pub(super) fn takes(&self, letter: &Letter) -> bool {
         let facts = facts(letter);
-        let Which { model, reason, rid, .. } = &self.which;
+        let Which { model, reason, rid, key, .. } = &self.which;
+        let of_key = |key: &Key| Body::read(&letter.body).is_some_and(|body| body.key.parse().as_ref() == Ok(key));
         self.id.as_ref().is_none_or(|id| *id == letter.id)
             && model.as_ref().is_none_or(|model| facts.model.as_ref() == Some(model))
             && reason.as_ref().is_none_or(|reason| reason == facts.reason)
             && rid.as_ref().is_none_or(|rid| rid.as_str() == letter.group)
             && (self.from_ms..=self.to_ms).contains(&letter.sent_ms)
             && !(self.only_parked && facts.reason == MOVED_BY_SQS)
+            && key.as_ref().is_none_or(of_key)
     }
 }
 
