@@ -168,7 +168,9 @@ pub enum Error {
     )]
     NotItsQueue,
     /// No model can be read.
-    #[error("the models, which say what may be shown, cannot be read; see --config and run datasync validate")]
+    #[error(
+        "the models, which say what may be shown, cannot be read; see --config and run datasync validate"
+    )]
     Models,
 }
 
@@ -334,7 +336,10 @@ impl Desk<'_> {
             )?;
         }
         if hidden > 0 {
-            writeln!(out, "About {hidden} were hidden: by another command, or by one that was killed minutes ago.")?;
+            writeln!(
+                out,
+                "About {hidden} were hidden: by another command, or by one that was killed minutes ago."
+            )?;
         }
         Ok(())
     }

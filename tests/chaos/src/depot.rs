@@ -215,7 +215,13 @@ impl Depot {
         ]
         .into_iter()
         .filter(|(actions, _)| !actions.is_empty())
-        .map(|(actions, on)| json!({ "Effect": "Allow", "Action": actions, "Resource": on }))
+        .map(|(actions, on)| {
+            // The emulator asks for a permission of its own for a batch call.
+            let batches = actions.iter().map(|action| format!("{action}Batch"));
+            let actions: Vec<String> =
+                actions.iter().map(|action| (*action).to_owned()).chain(batches).collect();
+            json!({ "Effect": "Allow", "Action": actions, "Resource": on })
+        })
         .collect();
         let policy = json!({ "Version": "2012-10-17", "Statement": statements }).to_string();
         let (trust, version) = (trust.to_string(), ("Version", "2010-05-08"));
@@ -242,8 +248,9 @@ impl Depot {
             ("RoleSessionName", "operator"),
         ];
         let answer = self.aws.query("sts", &assume).await?;
-        let text =
-            |element: &str| xml_texts(&answer, element).into_iter().next().context("the answer lacks credentials");
+        let text = |element: &str| {
+            xml_texts(&answer, element).into_iter().next().context("the answer lacks credentials")
+        };
         Ok(Credentials {
             access_key: text("AccessKeyId")?,
             secret_key: text("SecretAccessKey")?,

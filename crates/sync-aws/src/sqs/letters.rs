@@ -20,7 +20,7 @@ const RECEIVE: &str = "sqs:ReceiveMessage";
 const DELETE: &str = "sqs:DeleteMessageBatch";
 const ATTRIBUTES: &str = "sqs:GetQueueAttributes";
 /// How long an empty queue is listened to, so that every server of SQS is asked.
-const LISTEN_S: i32 = 2;
+const LISTEN_S: i32 = 1;
 /// What SQS says of a receipt whose letter is visible already, or gone.
 const NOT_HIDDEN: [&str; 3] = ["InvalidParameterValue", "MessageNotInflight", "ReceiptHandleIsInvalid"];
 
@@ -149,7 +149,8 @@ impl Letters for SqsLetters {
         ];
         let call = self.client.get_queue_attributes().queue_url(&self.url);
         let answer = call.set_attribute_names(Some(names.to_vec())).send().await;
-        let attributes = answer.map_err(|failed| from_sdk(ATTRIBUTES, &failed))?.attributes.unwrap_or_default();
+        let attributes =
+            answer.map_err(|failed| from_sdk(ATTRIBUTES, &failed))?.attributes.unwrap_or_default();
         let [arn, visible, hidden] = names.map(|name| attributes.get(&name).map(String::as_str));
         let count = |text: Option<&str>| text.and_then(|text| text.parse().ok());
         match (arn, count(visible), count(hidden)) {

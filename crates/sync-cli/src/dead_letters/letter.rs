@@ -128,7 +128,8 @@ impl Filter {
     pub(super) fn takes(&self, letter: &Letter) -> bool {
         let facts = facts(letter);
         let Which { model, reason, rid, key, .. } = &self.which;
-        let of_key = |key: &Key| Body::read(&letter.body).is_some_and(|body| body.key.parse().as_ref() == Ok(key));
+        let of_key =
+            |key: &Key| Body::read(&letter.body).is_some_and(|body| body.key.parse().as_ref() == Ok(key));
         self.id.as_ref().is_none_or(|id| *id == letter.id)
             && model.as_ref().is_none_or(|model| facts.model.as_ref() == Some(model))
             && reason.as_ref().is_none_or(|reason| reason == facts.reason)

@@ -16,8 +16,19 @@ use sync_domain::scan::Limits;
 const LIMITS: Limits = Limits { bytes: 1 << 20, depth: 64, items: 500_000, string: 1 << 20, names: 10_000 };
 /// The message attributes of our own messages: names, codes and numbers by their making.
 const ATTRIBUTES: [&str; 13] = [
-    "reason", "place", "message_id", "tries", "source", "model", "operation", "type", "changed", "only", "enrich",
-    "version", "sequence",
+    "reason",
+    "place",
+    "message_id",
+    "tries",
+    "source",
+    "model",
+    "operation",
+    "type",
+    "changed",
+    "only",
+    "enrich",
+    "version",
+    "sequence",
 ];
 
 /// What a body holds, be it an event or a change.

@@ -301,8 +301,12 @@ async fn changes_that_sqs_moved_stay_where_they_are() {
 async fn a_list_has_no_values_and_leaves_all_in_place() {
     let mut foreign = letter("d", "r4", "Anna's");
     foreign.attributes.insert("tries".to_owned(), "Anna".to_owned());
-    let letters =
-        vec![letter("a", "r1", "bad_version"), letter("b", "r2", ""), letter("c", "r3", "too_large"), foreign];
+    let letters = vec![
+        letter("a", "r1", "bad_version"),
+        letter("b", "r2", ""),
+        letter("c", "r3", "too_large"),
+        foreign,
+    ];
     let drawer = Drawer::of(letters);
     let list = |which| Action::List { place: place(None), which };
     let text = said(&list(Which::default()), &drawer, &Back::default()).await.unwrap();
@@ -341,7 +345,13 @@ async fn a_list_has_no_values_and_leaves_all_in_place() {
 
 fn discard(yes: bool) -> Action {
     let which = Which { reason: Some("bad_version".to_owned()), ..Which::default() };
-    Action::Discard { place: place(None), which, because: "the shop is sold".to_owned(), ticket_table: None, yes }
+    Action::Discard {
+        place: place(None),
+        which,
+        because: "the shop is sold".to_owned(),
+        ticket_table: None,
+        yes,
+    }
 }
 
 #[tokio::test(start_paused = true)]

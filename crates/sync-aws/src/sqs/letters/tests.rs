@@ -74,13 +74,13 @@ async fn a_letter_that_was_not_deleted_is_told_from_those_that_were() {
     let seen = Arc::clone(&calls);
     let rule = mock!(Client::delete_message_batch).then_compute_output(move |input| {
         seen.lock().unwrap().push(input.entries().len());
-        let mut output = DeleteMessageBatchOutput::builder()
-            .set_successful(Some(vec![]))
-            .set_failed(Some(vec![]));
+        let mut output =
+            DeleteMessageBatchOutput::builder().set_successful(Some(vec![])).set_failed(Some(vec![]));
         for entry in input.entries() {
             output = match entry.receipt_handle() {
                 "r1" => output.failed(failed(entry.id(), "ReceiptHandleIsInvalid")),
-                _ => output.successful(DeleteMessageBatchResultEntry::builder().id(entry.id()).build().unwrap()),
+                _ => output
+                    .successful(DeleteMessageBatchResultEntry::builder().id(entry.id()).build().unwrap()),
             };
         }
         output.build().unwrap()
