@@ -22,6 +22,7 @@ test: .venv/sam/ready .venv/emulator/ready .venv/postgres/ready
 chaos: export CHAOS_KILLS ?= 20
 chaos: export CHAOS_SEEDS ?= 5
 chaos: export CHAOS_CHANGES ?= 30000
+chaos: export CHAOS_LETTERS ?= 10000
 chaos: .venv/sam/ready .venv/emulator/ready .venv/postgres/ready
 	cargo test --package sync-chaos --package sync-sources -- --nocapture
 
