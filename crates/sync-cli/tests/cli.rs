@@ -216,3 +216,25 @@ fn a_value_that_is_not_sealed_is_refused_before_aws_is_asked() {
     assert_eq!(text(&output.stderr), "datasync: not opened: this is no sealed value of format dse1\n");
     assert!(output.stdout.is_empty());
 }
+
+#[test]
+fn dead_letters_are_somebodys_and_are_discarded_for_a_reason() {
+    let output = datasync(&["dead-letters", "list", "--target", "warehouse"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(
+        text(&output.stderr),
+        "datasync: dead letters: say --dead-letter-queue, set DEAD_LETTER_QUEUE_URL, or give --outputs with \
+         WarehouseDeadLetterQueueUrl\n"
+    );
+    let output = datasync(&["dead-letters", "redrive", "--stage", "changes", "--dead-letter-queue", "q"]);
+    assert!(text(&output.stderr).contains("say --queue, set QUEUE_URL, or give --outputs with ChangesQueueUrl"));
+    for (lacks, words) in [
+        ("--target", vec!["list"]),
+        ("--because", vec!["discard", "--target", "warehouse", "--yes"]),
+        ("--stage", vec!["list", "--stage", "changes", "--target", "warehouse"]),
+    ] {
+        let output = datasync(&[&["dead-letters"], words.as_slice()].concat());
+        assert_eq!(output.status.code(), Some(2));
+        assert!(text(&output.stderr).contains(lacks), "{}", text(&output.stderr));
+    }
+}
