@@ -227,7 +227,9 @@ fn dead_letters_are_somebodys_and_are_discarded_for_a_reason() {
          WarehouseDeadLetterQueueUrl\n"
     );
     let output = datasync(&["dead-letters", "redrive", "--stage", "changes", "--dead-letter-queue", "q"]);
-    assert!(text(&output.stderr).contains("say --queue, set QUEUE_URL, or give --outputs with ChangesQueueUrl"));
+    assert!(
+        text(&output.stderr).contains("say --queue, set QUEUE_URL, or give --outputs with ChangesQueueUrl")
+    );
     for (lacks, words) in [
         ("--target", vec!["list"]),
         ("--because", vec!["discard", "--target", "warehouse", "--yes"]),

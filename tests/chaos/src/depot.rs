@@ -27,8 +27,7 @@ pub struct Depot {
     aws: Aws,
     environment: BTreeMap<&'static str, String>,
     urls: BTreeMap<&'static str, String>,
-    run: RunFolder,
-    function: Function,
+    launch: Launch,
     // Last: it goes after everything that talks to it.
     _emulator: Emulator,
 }
@@ -56,7 +55,7 @@ pub struct Said {
 }
 
 impl Depot {
-    /// Makes everything and starts `deliver`.
+    /// Makes everything; `deliver` is the function's binary.
     pub async fn make(purpose: &str, deliver: PathBuf) -> Result<Self> {
         let run = RunFolder::new(purpose)?;
         let emulator = Emulator::start(&run).await?;
@@ -105,14 +104,14 @@ impl Depot {
             ("ALLOW_LOOPBACK", "true".to_owned()),
         ]);
         let of_function = environment.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
-        let function = Function::start(&Launch {
+        let launch = Launch {
             name: "deliver",
             binary: deliver,
             environment: of_function.collect(),
             timeout: TIMEOUT,
             log: run.path().join("deliver.log"),
-        })?;
-        Ok(Self { warehouse, aws, environment, urls, run, function, _emulator: emulator })
+        };
+        Ok(Self { warehouse, aws, environment, urls, launch, _emulator: emulator })
     }
 
     /// The URL of a queue.
@@ -142,8 +141,10 @@ impl Depot {
         Ok(())
     }
 
-    /// Hands the function what stands in its queue, ten at a time, until nothing does.
+    /// Starts the function and hands it what stands in its queue, ten at a time, until nothing does.
     pub async fn drain(&self) -> Result<()> {
+        // A new one each time: one that waits for an event for a minute is sent away.
+        let function = Function::start(&self.launch)?;
         loop {
             let call = json!({
                 "QueueUrl": self.url("warehouse"),
@@ -158,7 +159,7 @@ impl Depot {
                 return Ok(());
             }
             let records: Vec<Value> = messages.iter().map(record).collect();
-            let answer = self.function.invoke(json!({ "Records": records }).to_string())?.answer;
+            let answer = function.invoke(json!({ "Records": records }).to_string())?.answer;
             let answer: Value = serde_json::from_str(&answer).context("the function answers")?;
             if answer["batchItemFailures"] != json!([]) {
                 bail!("the function does not get rid of its messages: {answer}");
@@ -172,9 +173,9 @@ impl Depot {
 
     /// What the function wrote of each record since it was asked last: event id and outcome, in order.
     pub fn outcomes(&self) -> Result<Vec<(String, String)>> {
-        let log = self.run.path().join("deliver.log");
-        let text = fs::read_to_string(&log)?;
-        fs::write(&log, "")?;
+        let log = &self.launch.log;
+        let text = fs::read_to_string(log)?;
+        fs::write(log, "")?;
         let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         let outcome = |line: Value| {
             let text = |name: &str| line[name].as_str().map(str::to_owned);
