@@ -3,8 +3,9 @@
 //! **PostgreSQL.** `source.sequence` has the end of the last transaction that was decoded before, and the row's own place
 //! in the log. Transactions come in the order of their ends and rows of one transaction in the order of their places, so
 //! the pair grows from event to event; the second part alone does not (a long transaction wrote its rows early and comes
-//! late). Until Debezium has seen a first end it says null there; then the row's own place stands in for it, which lies
-//! behind all that had ended when the row was written, and before the end of its own transaction.
+//! late). Until Debezium has seen a first end, in the first transaction behind a first snapshot, it says null there; then
+//! 1 stands for it. A restart in that transaction knows an end: the place at which it resumes, which may lie before the
+//! places of what was sent already. Whatever it is, it is behind 1, so that the rest of the transaction is news.
 //!
 //! **MySQL, MariaDB.** File, offset and row, which the server counts up.
 //!
@@ -21,6 +22,9 @@ use super::envelope::Source;
 use crate::body::CHANGE;
 use crate::refusal::Fault;
 
+/// Stands for the end of the last transaction until one is known: behind a first snapshot, in front of every end.
+const NO_END: u64 = 1;
+
 /// The version of an event of this source.
 pub(super) fn version(source: &Source<'_>, operation: Operation, epoch: u32) -> Result<Version, Fault> {
     let snapshot = operation == Operation::Snapshot;
@@ -30,7 +34,7 @@ pub(super) fn version(source: &Source<'_>, operation: Operation, epoch: u32) -> 
             match sequence {
                 (Some(ended), _) if snapshot => Ok(Version::from_log(epoch, ended, 0)),
                 (None, Some(began)) if snapshot => Ok(Version::from_log(epoch, 0, began)),
-                (ended, Some(own)) => Ok(Version::from_log(epoch, ended.unwrap_or(own), own)),
+                (ended, Some(own)) => Ok(Version::from_log(epoch, ended.unwrap_or(NO_END), own)),
                 (_, None) => Err(no_sequence()),
             }
         }
