@@ -15,7 +15,7 @@ export SAM_CLI_TELEMETRY := 0
 demo: .venv/sam/ready .venv/emulator/ready .venv/postgres/ready
 	cargo run --quiet --package sync-tests --bin demo
 
-test: .venv/sam/ready .venv/emulator/ready .venv/postgres/ready
+test: .venv/sam/ready .venv/emulator/ready .venv/postgres/ready .venv/debezium/ready
 	cargo test --workspace
 
 # The same kinds of faults as in `make test`, more often and longer.
@@ -23,7 +23,7 @@ chaos: export CHAOS_KILLS ?= 20
 chaos: export CHAOS_SEEDS ?= 5
 chaos: export CHAOS_CHANGES ?= 30000
 chaos: export CHAOS_LETTERS ?= 10000
-chaos: .venv/sam/ready .venv/emulator/ready .venv/postgres/ready
+chaos: .venv/sam/ready .venv/emulator/ready .venv/postgres/ready .venv/debezium/ready
 	cargo test --package sync-chaos --package sync-sources -- --nocapture
 
 up: .venv/sam/ready .venv/emulator/ready .venv/postgres/ready

@@ -23,6 +23,11 @@ pub fn emulator_program(name: &str) -> PathBuf {
     program("SYNC_EMULATOR_VENV", ".venv/emulator", name)
 }
 
+/// A program of `.venv/debezium` (or of `SYNC_DEBEZIUM_VENV`).
+pub fn debezium_program(name: &str) -> PathBuf {
+    program("SYNC_DEBEZIUM_VENV", ".venv/debezium", name)
+}
+
 /// A program of `.venv/sam` (or of `SYNC_SAM_VENV`).
 pub fn sam_program(name: &str) -> PathBuf {
     program("SYNC_SAM_VENV", ".venv/sam", name)

@@ -1,7 +1,7 @@
 //! The emulator with the queue, tables, key and secret that a capture function works with; nothing consumes the queue, so
 //! that every message that was ever handed off can be read in the end.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -65,6 +65,17 @@ impl Bed {
         ];
         let environment = environment.map(|(name, value)| (name.to_owned(), value)).to_vec();
         Ok(Self { aws, environment, run, _emulator: emulator })
+    }
+
+    /// Sets a variable of the functions that are started from now on.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.environment.retain(|(known, _)| known != name);
+        self.environment.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// The folder of the run, with the logs.
+    pub fn folder(&self) -> &Path {
+        self.run.path()
     }
 
     /// Starts a function, with a failpoint or without.

@@ -17,6 +17,11 @@ impl Dice {
         Self(seed.max(1))
     }
 
+    /// Dice of their own for somebody who throws beside.
+    pub fn split(&mut self) -> Self {
+        Self(self.below(u64::MAX) | 1)
+    }
+
     /// A number below `most`.
     pub fn below(&mut self, most: u64) -> u64 {
         self.0 ^= self.0 >> 12;

@@ -12,15 +12,19 @@
 )]
 
 mod bed;
+mod debezium;
 mod depot;
 mod dice;
+mod erp;
 mod functions;
 mod history;
 mod till;
 
 pub use bed::Bed;
+pub use debezium::{Debezium, Push};
 pub use depot::{Depot, Grants, Said};
 pub use dice::Dice;
+pub use erp::Erp;
 pub use functions::{build, failpoints};
 pub use history::{History, Seen};
 pub use till::{Till, Written};
