@@ -24,7 +24,7 @@ use crate::payload::{Backfill, BackfillRun, RunId};
 use crate::run::LEASE;
 
 /// How long one invocation goes on, so that whoever waits for it hears of it.
-const SHARE: Duration = Duration::from_secs(10);
+pub(crate) const SHARE: Duration = Duration::from_secs(10);
 const NO_RUN: Error = Error::Backfill("there is no such run");
 /// The reason that a paused backfill's row has.
 const PAUSED: &str = "paused";
@@ -169,15 +169,15 @@ async fn standing(row: &str, deps: &Deps) -> Result<Option<(Memory, bool)>, Erro
 }
 
 /// Within what a chunk's rows are read.
-struct History {
-    epoch: u32,
+pub(crate) struct History {
+    pub(crate) epoch: u32,
     /// Of live capture.
-    cursor: String,
+    pub(crate) cursor: String,
 }
 
 /// The epoch of the source and its cursor; none as long as live capture does not read the model under it: a change between
 /// the reading of a row and that beginning would be seen by neither.
-async fn history(source: &Source, model: &ModelId, deps: &Deps) -> Result<Option<History>, Error> {
+pub(crate) async fn history(source: &Source, model: &ModelId, deps: &Deps) -> Result<Option<History>, Error> {
     let Some(postgres) = &source.postgres else { return Ok(None) };
     let Some(checkpoint) = deps.checkpoints.read(source.source.as_str()).await? else { return Ok(None) };
     if checkpoint.stopped.is_some() {
@@ -246,7 +246,7 @@ fn row(source: &Source, model: &ModelId, run: &RunId) -> String {
     format!("{}#backfill#{model}#{run}", source.source)
 }
 
-fn written(source: &Source, model: &ModelId) -> Result<(), Error> {
+pub(crate) fn written(source: &Source, model: &ModelId) -> Result<(), Error> {
     if source.writes(model) {
         return Ok(());
     }

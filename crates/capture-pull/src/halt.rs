@@ -1,5 +1,6 @@
 //! Why a run ends before its time.
 
+use sync_domain::outcome::Reason;
 use sync_domain::ports;
 use sync_sources as sources;
 
@@ -34,6 +35,14 @@ pub enum Error {
     /// A backfill is asked for that cannot be.
     #[error("the backfill cannot go on: {0}")]
     Backfill(&'static str),
+    /// A part of a list of record ids is asked for that does not follow on the last one.
+    #[error("the list is not at this part; begin another run at part 0")]
+    RecordIds,
+    /// The key of a row is not that of a record.
+    #[error(
+        "a row has no record id ({0}); correct the row or the model: what cannot be listed would count as gone"
+    )]
+    NoRecordId(Reason),
     /// The source cannot be read.
     #[error(transparent)]
     Source(#[from] sources::Error),

@@ -9,6 +9,7 @@ mod live;
 pub mod open;
 mod operate;
 pub mod payload;
+mod record_ids;
 mod run;
 pub mod settings;
 
@@ -25,6 +26,7 @@ use crate::payload::{Payload, Work};
 pub use crate::backfill::{Progress, State};
 pub use crate::halt::Error;
 pub use crate::operate::Status;
+pub use crate::record_ids::Listed;
 pub use crate::run::{Ended, LEASE, Report};
 
 /// The time between the last page that is begun and the end of the invocation: enough to hand a page off.
@@ -65,6 +67,8 @@ pub enum Answer {
     Run(Report),
     /// A backfill's progress.
     Backfill(Progress),
+    /// Some record ids.
+    RecordIds(Listed),
     /// How the source stands.
     Status(Status),
 }
@@ -81,6 +85,9 @@ pub async fn handle(payload: &Payload, deps: &Deps, invocation: &Invocation) -> 
         Work::PauseBackfill(run) => backfill::pause(source, run, deps).await.map(Answer::Backfill),
         Work::ResumeBackfill(run) => backfill::resume(source, run, deps).await.map(Answer::Backfill),
         Work::BackfillStatus(run) => backfill::status(source, run, deps).await.map(Answer::Backfill),
+        Work::RecordIds(asked) => {
+            record_ids::list(source, asked, deps, invocation).await.map(Answer::RecordIds)
+        }
         Work::Status => operate::status(source, deps).await.map(Answer::Status),
         Work::Resume => operate::resume(source, deps).await.map(Answer::Status),
         Work::Resync => operate::resync(source, postgres, deps).await.map(Answer::Status),

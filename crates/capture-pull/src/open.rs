@@ -10,7 +10,7 @@ use sync_domain::id::ModelId;
 use sync_domain::ports::{self, Secrets};
 use sync_sources::postgres::snapshot::Snapshot;
 use sync_sources::postgres::{self, Opening};
-use sync_sources::{Error, Kind, Page, Reader, Result};
+use sync_sources::{Error, Keys, Kind, Page, Reader, Result};
 use zeroize::Zeroizing;
 
 /// By what code a source says that it refuses the login.
@@ -41,6 +41,9 @@ pub trait Open {
 pub trait Chunks: Send {
     /// The next rows behind a position (none: the first), as snapshots under an epoch; none at the end.
     async fn chunk(&mut self, position: Option<&str>, epoch: u32) -> Result<Option<Page>>;
+
+    /// The keys of all rows that there are behind a position (none: the first); none at the end.
+    async fn keys(&mut self, position: Option<&str>) -> Result<Option<Keys>>;
 }
 
 /// The real databases.
@@ -158,6 +161,10 @@ impl Open for Databases {
 impl Chunks for Snapshot {
     async fn chunk(&mut self, position: Option<&str>, epoch: u32) -> Result<Option<Page>> {
         Snapshot::chunk(self, position, epoch).await
+    }
+
+    async fn keys(&mut self, position: Option<&str>) -> Result<Option<Keys>> {
+        Snapshot::keys(self, position).await
     }
 }
 

@@ -32,6 +32,8 @@ pub enum Work {
     ResumeBackfill(BackfillRun),
     /// Say how far a backfill is.
     BackfillStatus(BackfillRun),
+    /// List the record ids of the rows that a model has now.
+    RecordIds(RecordIds),
     /// Say how the source stands.
     Status,
     /// Let a stopped source be read on from where it is.
@@ -71,6 +73,18 @@ pub struct BackfillRun {
     pub model: ModelId,
     /// The run.
     pub run: RunId,
+}
+
+/// One part of a list of record ids.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordIds {
+    /// The model.
+    pub model: ModelId,
+    /// The list: chosen by whoever begins it, and named again for its next part.
+    pub run: RunId,
+    /// Which part, from 0: the one behind the last, or the last once more.
+    pub part: u64,
 }
 
 /// The name of a run: 1 to 64 lower-case letters, digits and hyphens. It stands in messages, rows and deduplication ids.

@@ -14,9 +14,8 @@ use sync_domain::delivery::filter::{Facts, NOT_CHANGED, Verdict, filter};
 use sync_domain::delivery::ledger::{Arrival, Decision, accepted, decide, doubted, in_doubt, outrun};
 use sync_domain::event::{self, ReceivedEvent};
 use sync_domain::outcome::{Outcome, Reason};
-use sync_domain::ports::{self, LedgerRow};
+use sync_domain::ports::{self, LedgerRow, Whose};
 use sync_domain::protect::LedgerHasher;
-use sync_domain::version::Version;
 use sync_lambda::batch::{Message, Turn};
 use sync_lambda::deadline::Deadline;
 use sync_lambda::park::About;
@@ -142,7 +141,10 @@ impl Work<'_> {
                 // At the same version the row says all already, or knows better.
                 let news = row.as_ref().is_none_or(|row| row.version < arrival.version);
                 let tries = row.map_or(0, |row| row.tries);
-                if news && !self.mark(&row_key, accepted(&arrival, event.key, tries, (self.deps.now)())).await
+                if news
+                    && !self
+                        .mark(&row_key, event, accepted(&arrival, event.key, tries, (self.deps.now)()))
+                        .await
                 {
                     return self.later(turn, event, ledger_away(), None).await;
                 }
@@ -155,7 +157,7 @@ impl Work<'_> {
             Some(reason) => Sent::Later(reason, Some(trouble_delay(turn.message.received))).into(),
             None => send(self.deps, self.deadline, &delivery).await,
         };
-        if self.leaves_doubt(turn, &attempt) && !self.doubt(&row_key, envelope.version).await {
+        if self.leaves_doubt(turn, &attempt) && !self.doubt(&row_key, event).await {
             return self.later(turn, event, ledger_away(), None).await;
         }
         let (row, outcome) = match attempt.sent {
@@ -170,7 +172,7 @@ impl Work<'_> {
             }
         };
         self.deps.troubled.store(false, Ordering::Relaxed);
-        if self.mark(&row_key, row).await {
+        if self.mark(&row_key, event, row).await {
             outcome
         } else {
             self.later(turn, event, ledger_away(), None).await
@@ -206,18 +208,26 @@ impl Work<'_> {
         given_up && (attempt.may_be_there || turn.message.received > 1)
     }
 
-    /// Takes back what the ledger says of a record's content, before an event of `version` is parked; see [`doubted`].
+    /// Takes back what the ledger says of a record's content, before an event of it is parked; see [`doubted`].
     /// False if the ledger does not take that: parked all the same, the event would be missed by nobody.
-    async fn doubt(&self, key: &str, version: Version) -> bool {
+    async fn doubt(&self, key: &str, event: &ReceivedEvent<'_>) -> bool {
         let row = self.row(key).ok().flatten();
-        match doubted(row.as_ref(), version) {
-            Some(row) => self.mark(key, row).await,
+        match doubted(row.as_ref(), event.envelope.version) {
+            Some(row) => self.mark(key, event, row).await,
             None => true,
         }
     }
 
-    /// Marks what the target has now, in the ledger and for the rest of the batch.
-    async fn mark(&self, key: &str, row: LedgerRow) -> bool {
+    /// Marks what the target has now of the event's record, in the ledger and for the rest of the batch.
+    async fn mark(&self, key: &str, event: &ReceivedEvent<'_>, row: LedgerRow) -> bool {
+        let envelope = &event.envelope;
+        let whose = Whose {
+            target: self.deps.target.target().target.clone(),
+            source: envelope.source.clone(),
+            model: envelope.model.clone(),
+            rid: envelope.rid.clone(),
+        };
+        let row = LedgerRow { whose: Some(whose), ..row };
         match self.deps.ledger.mark(key, &row).await {
             Ok(true) => {
                 self.know(key, Ok(Some(row)));

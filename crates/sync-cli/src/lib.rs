@@ -6,6 +6,7 @@ mod outputs;
 mod pull;
 mod reveal;
 mod sql;
+pub mod sweep;
 mod template;
 mod validate;
 
@@ -20,6 +21,7 @@ pub use self::dead_letters::DeadLetters;
 pub use self::pull::{Backfill, Pull, Resync};
 pub use self::reveal::Reveal;
 pub use self::sql::Sql;
+pub use self::sweep::Sweep;
 pub use self::validate::Validate;
 
 /// Checks a configuration before a deploy, sets sources up and reads them anew, opens sealed values.
@@ -50,8 +52,10 @@ enum Command {
     Pull(Pull),
     /// Sends the rows of a model that are there already, as snapshots.
     Backfill(Backfill),
-    /// Begins a source anew after its changes were lost: raises its epoch and backfills all its models.
+    /// Begins a source anew after its changes were lost: raises its epoch, backfills all its models, sweeps.
     Resync(Resync),
+    /// Deletes at the targets what a source that was begun anew has no more.
+    Sweep(Sweep),
     /// Looks at the dead letters of one target or stage, sends them back to its queue, or deletes them.
     DeadLetters(DeadLetters),
 }
@@ -88,6 +92,9 @@ pub enum Error {
     /// The source's function did not do what it was asked for.
     #[error("not done")]
     Pull(#[from] pull::Error),
+    /// What the source has no more was not deleted everywhere.
+    #[error("not swept")]
+    Sweep(#[from] sweep::Error),
     /// Dead letters could not be worked.
     #[error("dead letters")]
     DeadLetters(#[from] dead_letters::Error),
@@ -125,6 +132,10 @@ pub fn run(arguments: &Arguments, input: &mut dyn Read, out: &mut dyn Write) -> 
         }
         Command::Resync(command) => {
             pull::resync(command, out)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Sweep(command) => {
+            sweep::run(command, out)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::DeadLetters(command) => {

@@ -9,19 +9,18 @@ use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
 use sync_aws::clients::Clients;
 use sync_aws::lambda::{Invoke, LambdaFunction};
-use sync_config::SyncConfig;
 use sync_domain::id::{ModelId, SourceId, TargetId};
 use sync_domain::ports;
 use sync_lambda::settings::ProcessEnv;
 
 use crate::outputs::{self, Outputs};
+use crate::sweep::{self, Parts, Places};
 use crate::template::logical_name;
-use crate::{DEFAULT_CONFIG, validate};
 
 /// The pause before something that waits is asked for again.
-const PAUSE: Duration = Duration::from_secs(5);
+pub(crate) const PAUSE: Duration = Duration::from_secs(5);
 /// How often in a row something may say that it waits: five minutes.
-const WAITS: u32 = 60;
+pub(crate) const WAITS: u32 = 60;
 
 /// Where the function of a source is.
 #[derive(Debug, Clone, Args)]
@@ -93,17 +92,17 @@ pub struct Backfill {
     pub function: Function,
 }
 
-/// Begins a source anew: raises its epoch, forgets its cursor, backfills all its models.
+/// Begins a source anew: raises its epoch, forgets its cursor, backfills all its models, deletes what is gone.
 #[derive(Debug, Args)]
 pub struct Resync {
     /// The source, as its file is named.
     pub source: SourceId,
-    /// The folder with models/, sources/ and targets/.
-    #[arg(long, default_value = DEFAULT_CONFIG)]
-    pub config: PathBuf,
+    /// Leaves at the targets what the source has no more, for `datasync sweep`.
+    #[arg(long)]
+    pub keep: bool,
     #[command(flatten)]
-    /// Its function.
-    pub function: Function,
+    /// Where its function, the ledger and the topic are.
+    pub places: Places,
 }
 
 /// Why the function did not do what it was asked for.
@@ -146,7 +145,7 @@ struct Request<'a> {
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
-enum Work<'a> {
+pub(crate) enum Work<'a> {
     Backfill {
         model: &'a ModelId,
         run: &'a str,
@@ -167,6 +166,11 @@ enum Work<'a> {
         model: &'a ModelId,
         run: &'a str,
     },
+    RecordIds {
+        model: &'a ModelId,
+        run: &'a str,
+        part: u64,
+    },
     Status,
     Resume,
     Resync,
@@ -181,7 +185,7 @@ struct Progress {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum State {
+pub(crate) enum State {
     Running,
     Waiting,
     Busy,
@@ -190,11 +194,11 @@ enum State {
 }
 
 #[derive(Debug, Deserialize)]
-struct Status {
+pub(crate) struct Status {
     read: bool,
     stopped: Option<String>,
     held: bool,
-    epoch: u32,
+    pub(crate) epoch: u32,
     revision: u64,
 }
 
@@ -221,13 +225,17 @@ pub(crate) fn backfill(command: &Backfill, out: &mut dyn Write) -> Result<(), Er
 }
 
 pub(crate) fn resync(command: &Resync, out: &mut dyn Write) -> Result<(), crate::Error> {
-    let no_source = || crate::Error::NoSource(command.source.clone());
-    let config = SyncConfig::parse(&validate::read(&command.config)?).map_err(|_| no_source())?;
-    let source = config.source(&command.source).filter(|source| source.postgres.is_some());
-    let models: Vec<ModelId> = source.ok_or_else(no_source)?.models().into_iter().cloned().collect();
-    Ok(with_function(&command.source, &command.function, async |function| {
-        resync_with(function, command, &models, out).await
-    })?)
+    let source = &command.source;
+    if command.keep {
+        let models = sweep::policies(source, &command.places.config)?.into_keys().collect::<Vec<_>>();
+        return Ok(with_function(source, &command.places.function, async |function| {
+            begin_anew(function, source, &models, out).await
+        })?);
+    }
+    runtime()?.block_on(async {
+        let parts = Parts::open(source, &command.places).await?;
+        Ok(sweep::resync(&parts, source, out).await.map(drop)?)
+    })
 }
 
 fn with_function(
@@ -235,15 +243,24 @@ fn with_function(
     function: &Function,
     work: impl AsyncFnOnce(&dyn Invoke) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let outputs = Outputs::read(function.outputs.as_deref())?;
-    let output = format!("CapturePull{}Name", logical_name(source.as_str()));
-    let given = function.function.as_deref();
-    let name = outputs.setting(&ProcessEnv, given, "--function", "CAPTURE_PULL_FUNCTION", &output)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let name = function.name(source, &Outputs::read(function.outputs.as_deref())?)?;
+    runtime()?.block_on(async {
         let function = LambdaFunction::new(Clients::from_profile().await.lambda(), name);
         work(&function).await
     })
+}
+
+/// The runtime for the calls of one command.
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Error> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
+}
+
+impl Function {
+    /// Its name.
+    pub(crate) fn name(&self, source: &SourceId, outputs: &Outputs) -> Result<String, outputs::Error> {
+        let output = format!("CapturePull{}Name", logical_name(source.as_str()));
+        outputs.setting(&ProcessEnv, self.function.as_deref(), "--function", "CAPTURE_PULL_FUNCTION", &output)
+    }
 }
 
 async fn backfill_with(function: &dyn Invoke, command: &Backfill, out: &mut dyn Write) -> Result<(), Error> {
@@ -293,13 +310,12 @@ async fn drive(
 }
 
 /// New epoch, first poll of it, then the rows. What was deleted at the source while nothing was read stays at the targets.
-async fn resync_with(
+pub(crate) async fn begin_anew(
     function: &dyn Invoke,
-    command: &Resync,
+    source: &SourceId,
     models: &[ModelId],
     out: &mut dyn Write,
 ) -> Result<(), Error> {
-    let source = &command.source;
     let status: Status = ask(function, source, Some(Work::Resync)).await?;
     writeln!(out, "{source}: epoch {}; what was read before counts as older", status.epoch)?;
     begin(function, source).await?;
@@ -307,10 +323,7 @@ async fn resync_with(
     for model in models {
         drive(function, source, model, &run, None, None, out).await?;
     }
-    writeln!(
-        out,
-        "{source}: every row was sent again. Rows that were deleted while the source was not read are still at the targets."
-    )?;
+    writeln!(out, "{source}: every row was sent again")?;
     Ok(())
 }
 
@@ -333,7 +346,7 @@ async fn begin(function: &dyn Invoke, source: &SourceId) -> Result<(), Error> {
     Err(Error::Waits(new_run()))
 }
 
-async fn ask<T: for<'de> Deserialize<'de>>(
+pub(crate) async fn ask<T: for<'de> Deserialize<'de>>(
     function: &dyn Invoke,
     source: &SourceId,
     work: Option<Work<'_>>,
@@ -387,9 +400,13 @@ fn print(status: &Status, out: &mut dyn Write) -> Result<(), Error> {
 }
 
 /// A name that no other run has, unless two begin in one second.
-fn new_run() -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    format!("run-{}", now.as_secs())
+pub(crate) fn new_run() -> String {
+    format!("run-{}", now())
+}
+
+/// Seconds since 1970.
+pub(crate) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 #[cfg(test)]

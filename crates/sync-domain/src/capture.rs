@@ -161,7 +161,7 @@ fn content(ids: &IdHasher, change: &Change<'_>) -> String {
 }
 
 /// A W3C trace context for a change whose source has none, the same on every retry.
-fn traceparent(change_id: &str) -> String {
+pub(crate) fn traceparent(change_id: &str) -> String {
     let mut input = Vec::with_capacity(change_id.len() + 24);
     push_part(&mut input, b"traceparent");
     push_part(&mut input, change_id.as_bytes());

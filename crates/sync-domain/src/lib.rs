@@ -17,5 +17,6 @@ pub mod ports;
 pub mod predicate;
 pub mod protect;
 pub mod scan;
+pub mod sweep;
 pub mod version;
 pub mod webhook;

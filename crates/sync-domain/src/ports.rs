@@ -156,6 +156,21 @@ pub struct LedgerRow {
     pub tries: u32,
     /// When the row ends (seconds since 1970): tombstones only; live rows stay.
     pub expires_at: Option<i64>,
+    /// What the row is about; none in rows of releases that did not write it yet.
+    pub whose: Option<Whose>,
+}
+
+/// What a row of the ledger is about: names and a keyed hash. The row's own key cannot be turned back into them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Whose {
+    /// The target.
+    pub target: crate::id::TargetId,
+    /// The source.
+    pub source: crate::id::SourceId,
+    /// The model.
+    pub model: crate::id::ModelId,
+    /// The record.
+    pub rid: crate::id::RecordId,
 }
 
 /// The delivery ledger. Rows are keyed by a keyed hash of (target, record id).
@@ -166,6 +181,23 @@ pub trait Ledger: Send + Sync {
 
     /// Writes the row unless the ledger has a higher version already; false = it had.
     async fn mark(&self, key: &str, row: &LedgerRow) -> Result<bool>;
+}
+
+/// Some rows of the ledger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LedgerPage {
+    /// The rows.
+    pub rows: Vec<LedgerRow>,
+    /// Behind what the next page begins; none at the end.
+    pub next: Option<String>,
+}
+
+/// The ledger as a whole. For the command line; no function reads it so.
+#[async_trait]
+pub trait LedgerRows: Send + Sync {
+    /// Some rows behind a place (none: the first ones), in no order that means anything. A row that stood there when the
+    /// first page was asked for is in one of them, as it stands when its page is read.
+    async fn page(&self, behind: Option<&str>) -> Result<LedgerPage>;
 }
 
 /// What is remembered of a push request whose source sends no versions.

@@ -45,6 +45,16 @@ impl Version {
         Self::assemble(epoch, format!("{file:08x}{offset:016x}{row:016x}").as_bytes())
     }
 
+    /// The last version before an epoch: above everything of the epochs before it, below everything of its own. None
+    /// before epoch 0.
+    pub fn before_epoch(epoch: u32) -> Option<Self> {
+        let mut text = [b'f'; Self::LENGTH];
+        for (to, from) in text.iter_mut().zip(format!("{:08x}-", epoch.checked_sub(1)?).bytes()) {
+            *to = from;
+        }
+        Some(Self(text))
+    }
+
     /// Reads a version as it stands on the wire.
     pub fn parse(text: &str) -> Result<Self, Error> {
         let bytes: [u8; Self::LENGTH] = text.as_bytes().try_into().map_err(|_| Error::Form)?;
@@ -124,6 +134,17 @@ mod tests {
         assert!(version(10, 9, u64::MAX) < version(10, 10, 0));
         assert!(version(10, 10, 9) < version(10, 10, 10));
         assert_eq!(version(3, 255, 1).as_str(), "00000000-0000000300000000000000ff0000000000000001");
+    }
+
+    #[test]
+    fn between_two_epochs_there_is_a_version() {
+        let between = Version::before_epoch(2).unwrap();
+        assert!(between > Version::from_log(1, u64::MAX, u64::MAX));
+        assert!(between > Version::from_binlog(1, u32::MAX - 1, u64::MAX, u64::MAX));
+        assert!(between > Version::from_decimal(1, &"9".repeat(40)).unwrap());
+        assert!(between < Version::from_decimal(2, "0").unwrap());
+        assert_eq!(Version::parse(between.as_str()), Ok(between));
+        assert_eq!(Version::before_epoch(0), None);
     }
 
     #[test]

@@ -3,4 +3,4 @@
 pub mod postgres;
 mod reader;
 
-pub use self::reader::{Error, Kind, Page, PageSize, Reader, Result, Row};
+pub use self::reader::{Error, Keys, Kind, Page, PageSize, Reader, Result, Row};

@@ -34,6 +34,15 @@ pub struct Page {
     pub cursor: String,
 }
 
+/// The keys of some rows, and how far a table has been looked through with them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Keys {
+    /// Each a JSON object from key column to value.
+    pub keys: Vec<String>,
+    /// The cursor behind them, as of a [`Page`].
+    pub cursor: String,
+}
+
 /// How much a page may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PageSize {

@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use sync_domain::ports::{Ledger, LedgerRow, Result};
+use sync_domain::ports::{Ledger, LedgerPage, LedgerRow, LedgerRows, Result};
 
 use crate::fault::{Faults, Turn, error};
 use crate::lock;
+
+/// Rows of a page: few, so that a test has several.
+const PAGE: usize = 7;
 
 /// A ledger whose rows never go back to a lower version.
 #[derive(Debug, Clone, Default)]
@@ -57,5 +60,17 @@ impl Ledger for MemoryLedger {
             }
             Ok(news)
         })
+    }
+}
+
+#[async_trait]
+impl LedgerRows for MemoryLedger {
+    async fn page(&self, behind: Option<&str>) -> Result<LedgerPage> {
+        let rows = lock(&self.rows);
+        let mut left = rows.iter().filter(|(key, _)| behind.is_none_or(|behind| key.as_str() > behind));
+        let page: Vec<_> = left.by_ref().take(PAGE).collect();
+        let last = page.last().map(|(key, _)| (*key).clone());
+        let next = last.filter(|_| left.next().is_some());
+        Ok(LedgerPage { rows: page.into_iter().map(|(_, row)| row.clone()).collect(), next })
     }
 }

@@ -13,6 +13,7 @@ mod endings;
 mod kills;
 mod overlaps;
 mod payloads;
+mod record_ids;
 mod rows;
 mod steps;
 mod table;

@@ -19,5 +19,5 @@ fn the_sample_events_are_payloads_of_the_shipped_sources() {
         }
         kinds.insert(std::mem::discriminant(&payload.work));
     }
-    assert_eq!(kinds.len(), 8, "one sample for each kind of work");
+    assert_eq!(kinds.len(), 9, "one sample for each kind of work");
 }

@@ -9,7 +9,7 @@ use sync_domain::change::Operation;
 use sync_domain::config::Source;
 use sync_domain::id::ModelId;
 use sync_domain::version::Version;
-use sync_sources::{Error, Kind, Page, Reader, Result, Row};
+use sync_sources::{Error, Keys, Kind, Page, Reader, Result, Row};
 
 use crate::steps::Steps;
 
@@ -26,6 +26,7 @@ struct State {
     forgotten: usize,
     polls: usize,
     chunks: Vec<i64>,
+    a_key_is_null: bool,
     faults: Vec<Error>,
     faults_of_page: Vec<Error>,
 }
@@ -63,6 +64,11 @@ impl Table {
     /// Up to where the source has forgotten.
     pub(crate) fn forgotten(&self) -> usize {
         self.0.lock().unwrap().forgotten
+    }
+
+    /// Lets the first row of the table have no key.
+    pub(crate) fn lose_a_key(&self) {
+        self.0.lock().unwrap().a_key_is_null = true;
     }
 
     /// Lets the next opening fail.
@@ -215,5 +221,16 @@ impl Chunks for Rows {
         let page = Page { rows: (from + 1..=to).map(row).collect(), cursor: to.to_string() };
         self.steps.pass("chunk").await;
         Ok(Some(page))
+    }
+
+    async fn keys(&mut self, position: Option<&str>) -> Result<Option<Keys>> {
+        let from: i64 = position.map_or(0, |position| position.parse().unwrap());
+        let to = ROWS.min(from + PAGE as i64);
+        self.steps.pass("keys").await;
+        let mut keys: Vec<String> = (from + 1..=to).map(|key| format!(r#"{{"id":{key}}}"#)).collect();
+        if self.table.0.lock().unwrap().a_key_is_null {
+            keys[0] = r#"{"id":null}"#.to_owned();
+        }
+        Ok((from < ROWS).then(|| Keys { keys, cursor: to.to_string() }))
     }
 }

@@ -26,6 +26,31 @@ async fn the_mark_is_made_after_the_target_accepted() {
 }
 
 #[tokio::test]
+async fn every_mark_says_whose_it_is() {
+    let world = World::plain().await;
+    let whose = |world: &World| {
+        let whose = world.row().unwrap().whose.unwrap();
+        (whose.target.to_string(), whose.source.to_string(), whose.model.to_string(), whose.rid.to_string())
+    };
+    assert!(world.one(&update(1)).await);
+    let sent = whose(&world);
+    assert_eq!((sent.0.as_str(), sent.1.as_str(), sent.2.as_str()), ("loyalty", "crm", "customer"));
+    assert_eq!(sent.3, format!("rid_{}", update(1).record));
+    let clear = || {
+        for (key, row) in world.ledger.rows() {
+            world.ledger.set(&key, LedgerRow { whose: None, ..row });
+        }
+    };
+    // A row of an earlier release learns it with the next mark, be that of an unchanged event or of a delete.
+    clear();
+    assert!(world.one(&Sample { nonce: "nonce_nonce_no_2", ..update(2) }).await);
+    assert_eq!(whose(&world), sent);
+    clear();
+    assert!(world.one(&delete(3)).await);
+    assert_eq!(whose(&world), sent);
+}
+
+#[tokio::test]
 async fn a_mark_that_failed_sends_the_same_event_again() {
     let world = World::plain().await;
     world.ledger.mark_faults.push(Fault::Call(Kind::Unavailable));

@@ -5,7 +5,8 @@ use std::collections::{HashMap, HashSet};
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
-use sync_domain::ports::{Kind, Ledger, LedgerRow, Result};
+use sync_domain::id::RecordId;
+use sync_domain::ports::{Kind, Ledger, LedgerPage, LedgerRow, LedgerRows, Result, Whose};
 use sync_domain::version::Version;
 
 use super::PK;
@@ -15,6 +16,7 @@ use crate::error::{error, from_sdk};
 
 const READ: &str = "dynamodb:BatchGetItem";
 const MARK: &str = "dynamodb:PutItem";
+const SCAN: &str = "dynamodb:Scan";
 /// Keys of one BatchGetItem.
 const MAX_KEYS: usize = 100;
 
@@ -136,6 +138,23 @@ impl Ledger for DynamoLedger {
     }
 }
 
+#[async_trait]
+impl LedgerRows for DynamoLedger {
+    async fn page(&self, behind: Option<&str>) -> Result<LedgerPage> {
+        let behind = behind.map(|key| Item::from([(PK.to_owned(), text(key))]));
+        let call = self.client.scan().table_name(&self.table).consistent_read(true);
+        let call = call.set_exclusive_start_key(behind);
+        let answer = call.send().await.map_err(|failed| from_sdk(SCAN, &failed))?;
+        let bad_row = || error(SCAN, Kind::Refused, "BadRow");
+        let rows = answer.items().iter().map(|item| row(item).ok_or_else(bad_row)).collect::<Result<_>>()?;
+        let next = match &answer.last_evaluated_key {
+            Some(key) => Some(get_text(key, PK).ok_or_else(bad_row)?),
+            None => None,
+        };
+        Ok(LedgerPage { rows, next })
+    }
+}
+
 fn item(key: &str, row: &LedgerRow) -> Item {
     let mut item = Item::from([
         (PK.to_owned(), text(key)),
@@ -150,6 +169,17 @@ fn item(key: &str, row: &LedgerRow) -> Item {
     if let Some(expires_at) = row.expires_at {
         item.insert("expires_at".to_owned(), number(expires_at));
     }
+    if let Some(whose) = &row.whose {
+        let Whose { target, source, model, rid } = whose;
+        for (name, value) in [
+            ("target", target.as_str()),
+            ("source", source.as_str()),
+            ("model", model.as_str()),
+            ("rid", rid.as_str()),
+        ] {
+            item.insert(name.to_owned(), text(value));
+        }
+    }
     item
 }
 
@@ -161,5 +191,16 @@ fn row(item: &Item) -> Option<LedgerRow> {
         key: get_text(item, "key").unwrap_or_default(),
         tries: get_number(item, "tries").unwrap_or_default(),
         expires_at: get_number(item, "expires_at"),
+        whose: whose(item),
+    })
+}
+
+/// What a row is about; none in rows of releases that did not write it.
+fn whose(item: &Item) -> Option<Whose> {
+    Some(Whose {
+        target: get_text(item, "target")?.parse().ok()?,
+        source: get_text(item, "source")?.parse().ok()?,
+        model: get_text(item, "model")?.parse().ok()?,
+        rid: RecordId::from_wire(get_text(item, "rid")?),
     })
 }

@@ -5,6 +5,7 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::batch_get_item::BatchGetItemOutput;
 use aws_sdk_dynamodb::operation::get_item::GetItemOutput;
 use aws_sdk_dynamodb::operation::put_item::{PutItemError, PutItemOutput};
+use aws_sdk_dynamodb::operation::scan::ScanOutput;
 use aws_sdk_dynamodb::operation::update_item::{UpdateItemError, UpdateItemOutput};
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::error::ConditionalCheckFailedException;
@@ -13,8 +14,8 @@ use aws_smithy_mocks::{Rule, RuleMode, mock, mock_client};
 use sync_domain::id::{RecordId, SourceId};
 use sync_domain::outcome::{FailureEvent, Reason, Stage};
 use sync_domain::ports::{
-    Checkpoint, Checkpoints, KeyTable, Kind, Lease, Ledger, LedgerRow, LookupTable, Receipt, Receipts, Taken,
-    Ticket, Tickets,
+    Checkpoint, Checkpoints, KeyTable, Kind, Lease, Ledger, LedgerRow, LedgerRows, LookupTable, Receipt,
+    Receipts, Taken, Ticket, Tickets, Whose,
 };
 use sync_domain::version::Version;
 
@@ -37,6 +38,7 @@ fn row(position: &str) -> LedgerRow {
         key: "{\"id\":1}".to_owned(),
         tries: 2,
         expires_at: None,
+        whose: None,
     }
 }
 
@@ -194,6 +196,68 @@ async fn a_tombstone_has_an_end_and_no_digest() {
         .then_output(|| PutItemOutput::builder().build());
     let tombstone = LedgerRow { deleted: true, digest: None, expires_at: Some(1_800_000_000), ..row("6") };
     assert!(DynamoLedger::new(client(&[&rule]), "ledger").mark("k", &tombstone).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_row_says_whose_it_is_and_one_of_before_does_not() {
+    let whose = Whose {
+        target: "loyalty".parse().unwrap(),
+        source: "crm-db".parse().unwrap(),
+        model: "customer".parse().unwrap(),
+        rid: RecordId::from_wire("rid-1"),
+    };
+    let row = LedgerRow { whose: Some(whose), ..row("5") };
+    let named = |mut item: Item| {
+        for (name, value) in
+            [("target", "loyalty"), ("source", "crm-db"), ("model", "customer"), ("rid", "rid-1")]
+        {
+            item.insert(name.to_owned(), text(value));
+        }
+        item
+    };
+    let put = mock!(Client::put_item)
+        .match_requests(move |input| input.item() == Some(&named(stored("a", "5"))))
+        .then_output(|| PutItemOutput::builder().build());
+    let get = mock!(Client::batch_get_item).then_output(move || {
+        let rows = vec![named(stored("a", "5")), stored("b", "5")];
+        BatchGetItemOutput::builder().responses("ledger", rows).build()
+    });
+    let ledger = DynamoLedger::new(client(&[&put, &get]), "ledger");
+    assert!(ledger.mark("a", &row).await.unwrap());
+    let rows = ledger.read(&keys(&["a", "b"])).await;
+    assert_eq!(rows[0].as_ref().unwrap(), &Some(row.clone()));
+    assert_eq!(rows[1].as_ref().unwrap(), &Some(LedgerRow { whose: None, ..row }));
+}
+
+#[tokio::test]
+async fn the_whole_ledger_comes_page_by_page() {
+    let page = |asked: Option<&'static str>, key: &'static str, last: Option<&'static str>| {
+        mock!(Client::scan)
+            .match_requests(move |input| {
+                let from = input.exclusive_start_key().map(|key| key["pk"].as_s().unwrap().as_str());
+                input.table_name() == Some("ledger") && input.consistent_read() == Some(true) && from == asked
+            })
+            .then_output(move || {
+                let last = last.map(|key| Item::from([("pk".to_owned(), text(key))]));
+                ScanOutput::builder().items(stored(key, "5")).set_last_evaluated_key(last).build()
+            })
+    };
+    let broken = Item::from([("pk".to_owned(), text("z"))]);
+    let bad = mock!(Client::scan)
+        .match_requests(|input| input.exclusive_start_key().is_some_and(|key| key["pk"] == text("bad")))
+        .then_output(move || ScanOutput::builder().items(broken.clone()).build());
+    let ledger = [&page(None, "a", Some("a")), &page(Some("a"), "b", None), &bad];
+    let ledger = DynamoLedger::new(client(&ledger), "ledger");
+    let first = ledger.page(None).await.unwrap();
+    assert_eq!((first.rows, first.next.as_deref()), (vec![row("5")], Some("a")));
+    let last = ledger.page(Some("a")).await.unwrap();
+    assert_eq!((last.rows.len(), last.next), (1, None));
+    let bad = ledger.page(Some("bad")).await.unwrap_err();
+    assert_eq!(
+        (bad.kind, bad.code.as_str()),
+        (Kind::Refused, "BadRow"),
+        "a row that is passed over is missed"
+    );
 }
 
 #[tokio::test]

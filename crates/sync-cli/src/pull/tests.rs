@@ -117,14 +117,10 @@ async fn a_resync_raises_the_epoch_lets_live_capture_begin_and_backfills_every_m
     let unread = r#"{"read":false,"stopped":null,"held":false,"epoch":3,"revision":8}"#;
     let busy = r#"{"ended":"busy","polls":0,"changes":0,"refused":0,"lag_ms":0}"#;
     let function = Scripted::of(&[Ok(unread), Ok(busy), Ok(unread), Ok(RUN), Ok(STATUS), Ok(DONE), Ok(DONE)]);
-    let resync = Resync {
-        source: "pos-customers".parse().unwrap(),
-        config: PathBuf::new(),
-        function: Function { function: None, outputs: None },
-    };
+    let source = "pos-customers".parse().unwrap();
     let models = ["a", "b"].map(|model| model.parse().unwrap());
     let mut out = Vec::new();
-    resync_with(&function, &resync, &models, &mut out).await.unwrap();
+    begin_anew(&function, &source, &models, &mut out).await.unwrap();
     let asked = function.asked();
     assert_eq!(
         (&asked[0], &asked[1], &asked[2]),
@@ -132,19 +128,15 @@ async fn a_resync_raises_the_epoch_lets_live_capture_begin_and_backfills_every_m
     );
     assert!(asked[5].contains(r#"{"backfill":{"model":"a","#) && asked[6].contains(r#"{"model":"b","#));
     let told = String::from_utf8(out).unwrap();
-    assert!(told.contains("epoch 3") && told.contains("are still at the targets"), "{told}");
+    assert!(told.contains("epoch 3") && told.contains("every row was sent again"), "{told}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_resync_of_a_source_that_stops_again_backfills_nothing() {
     let stopped = r#"{"read":false,"stopped":"slot_lost","held":false,"epoch":3,"revision":8}"#;
     let function = Scripted::of(&[Ok(STATUS), Ok(RUN), Ok(stopped)]);
-    let resync = Resync {
-        source: "pos-customers".parse().unwrap(),
-        config: PathBuf::new(),
-        function: Function { function: None, outputs: None },
-    };
-    let done = resync_with(&function, &resync, &["a".parse().unwrap()], &mut Vec::new()).await;
+    let source = "pos-customers".parse().unwrap();
+    let done = begin_anew(&function, &source, &["a".parse().unwrap()], &mut Vec::new()).await;
     assert!(matches!(done, Err(Error::Stopped(code)) if code == "slot_lost"));
 }
 

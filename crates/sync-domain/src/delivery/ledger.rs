@@ -99,6 +99,7 @@ pub fn accepted(arrival: &Arrival<'_>, key: &str, tries: u32, now: i64) -> Ledge
         key: key.to_owned(),
         tries,
         expires_at: deleted.then(|| now.saturating_add(TOMBSTONE_S)),
+        whose: None,
     }
 }
 

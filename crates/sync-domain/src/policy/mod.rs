@@ -10,6 +10,7 @@ mod difference;
 mod enrich;
 mod keys;
 mod path;
+mod removal;
 mod scope;
 
 use std::sync::Arc;

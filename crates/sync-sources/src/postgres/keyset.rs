@@ -124,6 +124,11 @@ impl Keyset {
         Ok(Self { order, ..by_key })
     }
 
+    /// The same rows in the same order, with nothing of them but the key.
+    pub(super) fn of_keys(&self) -> Self {
+        Self { record: self.key.clone(), ..self.clone() }
+    }
+
     /// What rows count as deleted, as a condition.
     pub(super) fn deleted(&self) -> &str {
         &self.deleted

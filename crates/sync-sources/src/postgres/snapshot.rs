@@ -22,7 +22,7 @@ use super::keyset::{Found, Keyset};
 use super::known_keys::KnownKeys;
 use super::schema::{self, Types, Wanted};
 use super::{sql, timestamp, trigger};
-use crate::{Error, Kind, Page, Result, Row};
+use crate::{Error, Keys, Kind, Page, Result, Row};
 
 /// How long one call waits for transactions that are older than its mark.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -134,16 +134,7 @@ impl Snapshot {
             }
         };
         let condition = format!("({own}) AND NOT ({}) AND ({filter}\n)", keyset.deleted());
-        let client = self.session.client();
-        // The filter is an operator's own SQL: it runs under the grants of the role that reads, can change nothing, and ends.
-        let longest = self.statement.as_millis();
-        let begin = format!("ROLLBACK; BEGIN READ ONLY; SET LOCAL statement_timeout = {longest}");
-        client.batch_execute(&begin).await.map_err(|error| failure(keyset.place(), &error))?;
-        let size = (self.chunk_rows, CHUNK_BYTES);
-        let found = keyset.page(&self.session, position, &condition, &parameter, size).await;
-        client.batch_execute("ROLLBACK").await.map_err(|error| failure(keyset.place(), &error))?;
-        let found = found.map_err(|error| if error.code == CANCELED { self.slow(error) } else { error })?;
-        horizon::flush(&self.session).await?;
+        let found = self.read(keyset, position, &condition, &parameter).await?;
         let Some(cursor) = found.last().map(|row| row.position.clone()) else { return Ok(None) };
         if sql::compares(&self.wanted) {
             let keys = found.iter().map(|row| Ok((row.key.as_str(), mark.stamped(row.stamp.as_deref())?)));
@@ -163,6 +154,45 @@ impl Snapshot {
             })
         };
         Ok(Some(Page { rows: found.into_iter().map(row).collect::<Result<_>>()?, cursor }))
+    }
+
+    /// The keys of the rows behind a position, whoever brings them, and the position behind them; none at the end. A row that
+    /// is not among them was not there, and its deletion is older than whatever live capture brings of it.
+    ///
+    /// # Errors
+    /// As those of [`Snapshot::chunk`]; `no_permission` where row security would hide rows.
+    pub async fn keys(&mut self, position: Option<&str>) -> Result<Option<Keys>> {
+        self.history.check(&Identity::read(&self.session).await?)?;
+        self.open().await?;
+        // A commit that live capture has passed by may be visible only now.
+        self.mark().await?;
+        let Some(opened) = &self.table else { return Err(odd_answer()) };
+        let keyset = opened.keyset.of_keys();
+        let condition = format!("NOT ({})", keyset.deleted());
+        let found = self.read(&keyset, position, &condition, "").await?;
+        let Some(cursor) = found.last().map(|row| row.position.clone()) else { return Ok(None) };
+        Ok(Some(Keys { keys: found.into_iter().map(|row| row.key).collect(), cursor }))
+    }
+
+    /// The rows behind a position that meet a condition; no crash takes back what they show.
+    async fn read(
+        &self,
+        keyset: &Keyset,
+        position: Option<&str>,
+        condition: &str,
+        parameter: &str,
+    ) -> Result<Vec<Found>> {
+        let client = self.session.client();
+        // The filter is an operator's own SQL: it runs under the grants of the role that reads, can change nothing, and ends.
+        let longest = self.statement.as_millis();
+        let begin = format!("ROLLBACK; BEGIN READ ONLY; SET LOCAL statement_timeout = {longest}");
+        client.batch_execute(&begin).await.map_err(|error| failure(keyset.place(), &error))?;
+        let size = (self.chunk_rows, CHUNK_BYTES);
+        let found = keyset.page(&self.session, position, condition, parameter, size).await;
+        client.batch_execute("ROLLBACK").await.map_err(|error| failure(keyset.place(), &error))?;
+        let found = found.map_err(|error| if error.code == CANCELED { self.slow(error) } else { error })?;
+        horizon::flush(&self.session).await?;
+        Ok(found)
     }
 
     fn slow(&self, error: Error) -> Error {

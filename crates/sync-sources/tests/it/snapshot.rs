@@ -234,6 +234,70 @@ async fn a_filter_is_the_operators_own_sql_and_changes_nothing() {
     }
 }
 
+/// The keys of all rows.
+async fn keys(snapshot: &mut Snapshot) -> Vec<String> {
+    let (mut keys, mut position) = (Vec::new(), None);
+    while let Some(page) = snapshot.keys(position.as_deref()).await.unwrap() {
+        keys.extend(page.keys);
+        position = Some(page.cursor);
+    }
+    keys
+}
+
+#[tokio::test]
+async fn the_keys_of_a_table_are_those_of_all_rows_that_are_there() {
+    let table = stamped(
+        wanted("public.parts", &["maker", "serial"], &["weight"]),
+        r#"{"model": "price", "cursor": {"xid8": "changed_xid"}, "soft_delete": "gone"}"#,
+    );
+    let tables = std::slice::from_ref(&table);
+    let stand = Stand::on(
+        &BUSY_SERVER,
+        "CREATE TABLE parts (maker text, serial int, weight int, gone boolean, PRIMARY KEY (maker, serial));
+        INSERT INTO parts SELECT 'a', n, n, n = 3 FROM generate_series(1, 5) n",
+    )
+    .await;
+    stand.install(PullMode::Timestamp, tables).await;
+    let (older, younger) = (stand.writer().await, stand.writer().await);
+    older.batch_execute("BEGIN; SELECT pg_current_xact_id()").await.unwrap();
+    younger.batch_execute("UPDATE parts SET weight = 9 WHERE serial = 2").await.unwrap();
+    let listed = async || keys(&mut snapshot(&stand, PullMode::Timestamp, &table, None, 2).await).await;
+    let key = |serial: i32| format!(r#"{{"maker":"a","serial":{serial}}}"#);
+    // Those alone would be sent as snapshots that nobody can lower yet. The others are no less there.
+    let rows = all(&mut snapshot(&stand, PullMode::Timestamp, &table, None, 2).await).await;
+    assert!(!lines(&rows).iter().any(|line| line.contains(r#""serial":2"#)), "{rows:?}");
+    assert_eq!(listed().await, [1, 2, 4, 5].map(key));
+    older.batch_execute("DELETE FROM parts WHERE serial < 3; COMMIT").await.unwrap();
+    assert_eq!(listed().await, [4, 5].map(key));
+}
+
+#[tokio::test]
+async fn keys_wait_for_a_transaction_whose_commit_may_lie_behind_the_reader() {
+    let table = wanted("public.items", &["id"], &["mark"]);
+    let stand = Stand::on(&BUSY_SERVER, &format!("{ITEMS}; INSERT INTO items VALUES (1, 1)")).await;
+    stand.install(PullMode::Trigger, std::slice::from_ref(&table)).await;
+    let writer = stand.writer().await;
+    writer.batch_execute("BEGIN; DELETE FROM items").await.unwrap();
+    let mut snapshot = snapshot(&stand, PullMode::Log, &table, None, 10).await;
+    let error = snapshot.keys(None).await.unwrap_err();
+    assert_eq!((error.kind, error.code), (Kind::Unavailable, "held"));
+    writer.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(keys(&mut snapshot).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn rows_that_row_security_hides_do_not_count_as_gone() {
+    let table = wanted("public.items", &["id"], &["mark"]);
+    let stand = Stand::new(&format!("{ITEMS}; INSERT INTO items VALUES (1, 1), (2, 2)")).await;
+    stand.install(PullMode::Trigger, std::slice::from_ref(&table)).await;
+    stand
+        .sql("ALTER TABLE items ENABLE ROW LEVEL SECURITY; CREATE POLICY some ON items USING (id = 1)")
+        .await;
+    let mut snapshot = snapshot(&stand, PullMode::Trigger, &table, None, 10).await;
+    let error = snapshot.keys(None).await.unwrap_err();
+    assert_eq!((error.kind, error.code), (Kind::Misconfigured, "no_permission"));
+}
+
 #[tokio::test]
 async fn a_large_row_makes_a_chunk_of_its_own() {
     let table = wanted("public.texts", &["id"], &["body"]);
