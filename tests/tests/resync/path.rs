@@ -24,7 +24,7 @@ use sync_domain::delivery::CompiledTarget;
 use sync_domain::event::Event;
 use sync_domain::id::SourceId;
 use sync_domain::outcome::{FailureEvent, Stage};
-use sync_domain::ports::{self, Topic};
+use sync_domain::ports::{self, Secrets, Topic};
 use sync_lambda::deadline::Deadline;
 use sync_lambda::keyring::Keyring;
 use sync_lambda::park::Parker;
@@ -171,6 +171,8 @@ impl Path {
     pub(crate) async fn move_to(&mut self, server: Server) {
         self.admin = server.client(DATABASE).await.unwrap();
         self.secrets.set(SECRET, &server.url_as(ROLE, DATABASE));
+        // Some minutes later the function has it.
+        self.secrets.refresh(SECRET).await.unwrap();
         self.server = server;
     }
 

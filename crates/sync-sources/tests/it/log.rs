@@ -490,9 +490,13 @@ impl Own {
         let admin = server.database(Self::NAME).await.unwrap();
         let role = format!("CREATE ROLE reader LOGIN PASSWORD '{PASSWORD}'; {PRICES}");
         admin.batch_execute(&role).await.unwrap();
-        let install = sql::install(&source(), Self::NAME, Self::NAME, &prices(), "reader");
-        admin.batch_execute(&install).await.unwrap();
-        Self { server, admin, cursor: None }
+        let own = Self { server, admin, cursor: None };
+        own.install().await;
+        own
+    }
+
+    async fn install(&self) {
+        self.sql(&sql::install(&source(), Self::NAME, Self::NAME, &prices(), "reader")).await;
     }
 
     async fn reader(&self) -> Log {
@@ -580,6 +584,15 @@ async fn a_slot_whose_log_is_gone_is_noticed_in_one_poll_and_so_is_another_clust
     }
     own.sql("CHECKPOINT").await;
     assert_lost(own.poll().await, "slot_lost");
+    own.install().await;
+    assert_lost(own.poll().await, "slot_ahead");
+    let mut anew = None;
+    own.sql("INSERT INTO prices VALUES (2, 2)").await;
+    assert_eq!(
+        poll(&mut own.reader().await, &mut anew).await.unwrap().len(),
+        1,
+        "and a resync begins at the new slot"
+    );
 
     // A dump that was restored elsewhere has slot and tables of the same names, but not the same history.
     let other = Own::new("").await;

@@ -63,6 +63,9 @@ pub fn install(source: &SourceId, slot: &str, publication: &str, tables: &[Wante
     let _ = write!(
         sql,
         "COMMIT;\n\
+         -- A slot that the server gave up is of no more use. The source does not pass over what was lost with it: resync it.\n\
+         SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots\n\
+         \x20 WHERE slot_name = {slot} AND wal_status = 'lost';\n\
          -- Behind the publication, since the log from before it does not read; alone, since it waits for open transactions.\n\
          SELECT pg_create_logical_replication_slot({slot}, 'pgoutput')\n\
          \x20 WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = {slot});\n",
