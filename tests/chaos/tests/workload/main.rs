@@ -85,8 +85,8 @@ impl Capture {
         Self { source: source.parse().unwrap(), deps, stages, dead_letters, bus }
     }
 
-    /// One run of some time; none if the database was not there for it in time, as on a busy machine, which is the next
-    /// run's work then.
+    /// One run of some time; none if it found no session in time, or the slot still in use by the one before, as on a busy
+    /// machine: then it is the next run's work.
     async fn run(&self, run_for: Duration) -> Option<Report> {
         let payload = Payload { source: self.source.clone(), work: Work::Poll, run_for: None };
         let now = Instant::now();
@@ -96,7 +96,7 @@ impl Capture {
             no_page_after: now + Duration::from_secs(300),
         };
         match handle(&payload, &self.deps, &invocation).await {
-            Ok(Answer::Run(report)) if report.ended == Ended::Unavailable => None,
+            Ok(Answer::Run(report)) if matches!(report.ended, Ended::Unavailable | Ended::Busy) => None,
             Ok(Answer::Run(report)) => {
                 assert_eq!((report.ended, report.refused), (Ended::Done, 0), "{}", self.source);
                 Some(report)
