@@ -152,6 +152,8 @@ async fn what_cannot_be_judged_is_counted_and_told() {
     let (mut function, ledger, topic) = world();
     function.rids.clear();
     ledger.set("unnamed", LedgerRow { whose: None, ..row("loyalty", "customer", 90, old()) });
+    let gone = LedgerRow { whose: None, deleted: true, ..row("loyalty", "customer", 90, old()) };
+    ledger.set("unnamed and gone", gone);
     ledger.set("no key", LedgerRow { key: "?".to_owned(), ..row("loyalty", "customer", 91, old()) });
     ledger.set("no model", row("loyalty", "store", 92, old()));
     let new = row("loyalty", "customer", 93, Version::from_decimal(1, "0").unwrap());

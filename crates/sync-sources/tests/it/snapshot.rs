@@ -290,9 +290,7 @@ async fn rows_that_row_security_hides_do_not_count_as_gone() {
     let table = wanted("public.items", &["id"], &["mark"]);
     let stand = Stand::new(&format!("{ITEMS}; INSERT INTO items VALUES (1, 1), (2, 2)")).await;
     stand.install(PullMode::Trigger, std::slice::from_ref(&table)).await;
-    stand
-        .sql("ALTER TABLE items ENABLE ROW LEVEL SECURITY; CREATE POLICY some ON items USING (id = 1)")
-        .await;
+    stand.sql("ALTER TABLE items ENABLE ROW LEVEL SECURITY; CREATE POLICY few ON items USING (id = 1)").await;
     let mut snapshot = snapshot(&stand, PullMode::Trigger, &table, None, 10).await;
     let error = snapshot.keys(None).await.unwrap_err();
     assert_eq!((error.kind, error.code), (Kind::Misconfigured, "no_permission"));
