@@ -593,11 +593,12 @@ fn readers_keep_to_their_source(template: &Template) -> Vec<String> {
 
 fn sources_are_heard(template: &Template) -> Vec<String> {
     let needed = [
-        ("Errors", 0),
-        ("stopped", 0),
-        ("lag_ms", 600_000),
-        ("horizon_age_seconds", 7_200),
-        ("retained_bytes", 50_u64 << 30),
+        ("Errors", "GreaterThan", 0..=0),
+        ("stopped", "GreaterThan", 0..=0),
+        ("lag_ms", "GreaterThan", 0..=600_000),
+        ("horizon_age_seconds", "GreaterThan", 0..=7_200),
+        ("retained_bytes", "GreaterThan", 0..=50_u64 << 30),
+        ("safe_wal_percent", "LessThan", 10..=50),
     ];
     let mut breaches = Vec::new();
     for (_, schedule, function) in schedules(template) {
@@ -615,11 +616,12 @@ fn sources_are_heard(template: &Template) -> Vec<String> {
                 _ => false,
             }
         };
-        for (metric, most) in needed {
+        for (metric, comparison, thresholds) in &needed {
             let heard = template.of_type("AWS::CloudWatch::Alarm").any(|(_, alarm)| {
-                alarm["MetricName"] == metric
+                alarm["MetricName"] == *metric
                     && list(&alarm["Dimensions"]).iter().all(is_own)
-                    && template.number(&alarm["Threshold"]).is_some_and(|threshold| threshold <= most)
+                    && text(&alarm["ComparisonOperator"]).starts_with(comparison)
+                    && template.number(&alarm["Threshold"]).is_some_and(|it| thresholds.contains(&it))
                     && list(&alarm["AlarmActions"]).iter().any(|action| named(action) == "AlertTopic")
             });
             if !heard {

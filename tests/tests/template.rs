@@ -177,6 +177,12 @@ fn mutants() -> Mutants {
                     let other = json!({ "Fn::FindInMap": ["PullSources", "PosStores", "Name"] });
                     properties(d, "CapturePullPosCustomersRetainedAlarm")["Dimensions"][1]["Value"] = other;
                 },
+                |d| remove(&mut d["Resources"], "CapturePullPosStoresSlotAlarm"),
+                |d| properties(d, "CapturePullPosCustomersSlotAlarm")["Threshold"] = json!(1),
+                |d| {
+                    let more = json!("GreaterThanThreshold");
+                    properties(d, "CapturePullPosPricesSlotAlarm")["ComparisonOperator"] = more;
+                },
             ],
         ),
         (

@@ -147,6 +147,8 @@ impl Run<'_> {
     async fn work(&mut self) -> Result<(), Halt> {
         let ids = self.deps.ids.hasher().await?;
         let mut reader = self.deps.open.reader(self.source).await?;
+        // Before the first poll, which may be cut in the middle: how a source stands matters most when it is far behind.
+        self.gauge(&mut *reader).await;
         loop {
             let whole = self.poll(&mut *reader, ids).await?;
             if !whole || self.report.polls == 1 {

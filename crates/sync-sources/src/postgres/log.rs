@@ -311,7 +311,8 @@ impl Reader for Log {
     }
 
     /// `lag_bytes`: log that was written and not yet confirmed. `retained_bytes`: log that the slot makes the server keep.
-    /// `safe_wal_bytes`: log that may still be written before the server gives the slot up, where it has a limit.
+    /// `safe_wal_bytes`: log that may still be written before the server gives the slot up, where it has a limit; and
+    /// `safe_wal_percent`: its share of all that the slot may keep, none from when `wal_status` is `unreserved`.
     /// `horizon_age_seconds`: age of the oldest open transaction, which is what both may be waiting for.
     async fn gauges(&mut self) -> Result<Vec<(&'static str, f64)>> {
         const SQL: &str = "
@@ -328,6 +329,12 @@ impl Reader for Log {
         if let Some(row) = rows.first() {
             for (at, name) in [(0, "lag_bytes"), (1, "retained_bytes"), (2, "safe_wal_bytes")] {
                 gauges.extend(column::<Option<f64>>(row, at)?.map(|value| (name, value)));
+            }
+            if let (Some(kept), Some(safe)) = (column::<Option<f64>>(row, 1)?, column::<Option<f64>>(row, 2)?)
+            {
+                // What is safe falls below nothing where only the next checkpoint stands before the end.
+                let safe = safe.max(0.0);
+                gauges.push(("safe_wal_percent", 100.0 * safe / (safe + kept).max(1.0)));
             }
         }
         gauges.push(("horizon_age_seconds", horizon::age(&self.session).await?));

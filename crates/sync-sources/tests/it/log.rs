@@ -394,15 +394,17 @@ async fn a_quiet_source_lets_go_of_the_log_that_others_write() {
     logged.poll().await.unwrap();
     let mut reader = logged.reader().await;
     logged.stand.sql("CREATE TABLE noise AS SELECT repeat('x', 1000) FROM generate_series(1, 5000)").await;
-    let lag = async |reader: &mut Log| {
-        let gauges = reader.gauges().await.unwrap();
-        gauges.iter().find(|(name, _)| *name == "lag_bytes").unwrap().1
-    };
-    assert!(lag(&mut reader).await > 4_000_000.0);
+    assert!(gauge(&mut reader, "lag_bytes").await.unwrap() > 4_000_000.0);
     let before = logged.cursor.clone();
     assert_eq!(poll(&mut reader, &mut logged.cursor).await.unwrap(), []);
     assert_ne!(logged.cursor, before);
-    assert!(lag(&mut reader).await < 1_000_000.0);
+    assert!(gauge(&mut reader, "lag_bytes").await.unwrap() < 1_000_000.0);
+    assert_eq!(gauge(&mut reader, "safe_wal_percent").await, None, "this server gives no slot up");
+}
+
+async fn gauge(reader: &mut Log, name: &str) -> Option<f64> {
+    let gauges = reader.gauges().await.unwrap();
+    gauges.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
 }
 
 #[tokio::test]
@@ -571,6 +573,31 @@ async fn a_server_that_is_killed_gives_again_what_was_not_confirmed_and_nothing_
     assert_ne!(own.confirmed().await, confirmed, "the slot went back");
     own.sql("INSERT INTO prices VALUES (9, 3)").await;
     assert_eq!(lines(&own.poll().await.unwrap()), [r#"create - {"id":9,"price":3.00,"note":null}"#]);
+}
+
+#[tokio::test]
+async fn how_much_log_is_left_to_a_slot_falls_to_nothing_before_the_slot_is_lost() {
+    // Ten segments, and the one that is written.
+    let mut own = Own::new("max_slot_wal_keep_size = '160MB'").await;
+    own.poll().await.unwrap();
+    let mut reader = own.reader().await;
+    let mut told = vec![gauge(&mut reader, "safe_wal_percent").await.unwrap()];
+    let status = "SELECT wal_status FROM pg_replication_slots WHERE slot_name = 'own'";
+    while own.admin.query_one(status, &[]).await.unwrap().get::<_, String>(0) != "unreserved" {
+        assert!(told.len() < 20, "the server never warns: {told:?}");
+        own.sql("SELECT pg_logical_emit_message(false, 'noise', 'x'); SELECT pg_switch_wal()").await;
+        told.push(gauge(&mut reader, "safe_wal_percent").await.unwrap());
+    }
+    assert!(told.is_sorted_by(|before, after| before > after), "{told:?}");
+    assert!(told[0] > 90.0, "{told:?}");
+    assert!(told.iter().any(|percent| (10.0..25.0).contains(percent)), "time to act: {told:?}");
+    assert_eq!(told.last(), Some(&0.0), "{told:?}");
+    // It can still be read, and is out of danger once the server has noted which transactions are open.
+    for _ in 0..2 {
+        own.sql("SELECT pg_log_standby_snapshot()").await;
+        own.poll().await.unwrap();
+    }
+    assert!(gauge(&mut reader, "safe_wal_percent").await.unwrap() > 90.0);
 }
 
 #[tokio::test]
