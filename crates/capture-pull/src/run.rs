@@ -25,6 +25,8 @@ use crate::live;
 pub const LEASE: Duration = Duration::from_secs(30);
 /// The pause between two polls where the source's file says nothing.
 const POLL: Duration = Duration::from_secs(1);
+/// How much longer than a page may be begun it may be sent; what is left then is for the end of the run.
+const PAGE_MARGIN: Duration = Duration::from_secs(4);
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -194,8 +196,8 @@ impl Run<'_> {
         failpoint::pass("capture-pull.begun");
         while let Some(page) = reader.page().await? {
             failpoint::pass("capture-pull.read");
-            self.take(&hand_off, page).await?;
-            if Instant::now() >= self.invocation.no_page_after {
+            let in_time = self.take(&hand_off, page).await?;
+            if !in_time || Instant::now() >= self.invocation.no_page_after {
                 return Ok(false);
             }
         }
@@ -206,17 +208,32 @@ impl Run<'_> {
         Ok(true)
     }
 
-    async fn take(&mut self, hand_off: &HandOff<'_>, page: Page) -> Result<(), Halt> {
+    /// Hands a page off and saves its cursor; false if it could not be sent in time. A call to the queue holds one change of
+    /// a record, so that a page of one record takes as many calls as it has rows: the next run, with its whole time, sends
+    /// it again, which is better than to be ended in the middle with the lease in hand.
+    async fn take(&mut self, hand_off: &HandOff<'_>, page: Page) -> Result<bool, Halt> {
         if !page.rows.is_empty() {
             self.still_held().await?;
-            let handed = hand_off.rows(&page.rows).await?;
+            let until = self.invocation.no_page_after + PAGE_MARGIN;
+            let Ok(handed) = tokio::time::timeout_at(until, hand_off.rows(&page.rows)).await else {
+                tracing::warn!(
+                    source.id = self.source.source.as_str(),
+                    batch.record_count = page.rows.len(),
+                    "a page was not sent in the time that was left; the next run sends it again"
+                );
+                return Ok(false);
+            };
             failpoint::pass("capture-pull.sent");
-            self.report.count(handed);
-            return self.save(page.cursor).await;
+            self.report.count(handed?);
+            self.save(page.cursor).await?;
+            return Ok(true);
         }
         self.seen = Some(page.cursor);
         // The first cursor of a source says where its history with us begins.
-        if self.saved.is_none() || self.held_for() < LEASE / 2 { self.save_seen().await } else { Ok(()) }
+        if self.saved.is_none() || self.held_for() < LEASE / 2 {
+            self.save_seen().await?;
+        }
+        Ok(true)
     }
 
     /// Before anything is handed off by a run that was slow: is the lease still ours?

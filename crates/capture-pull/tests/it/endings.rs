@@ -1,11 +1,14 @@
+use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use capture_pull::payload::Work;
 use capture_pull::{Answer, Ended, Error, Status};
 use sync_domain::outcome::Stage;
-use sync_domain::ports::{Checkpoints, Kind as Away};
+use sync_domain::ports::{Checkpoints, Kind as Away, Queue, QueueEntry};
 use sync_sources::Kind;
-use sync_testkit::Fault;
+use sync_testkit::{Fault, MemoryQueue};
+use tokio::time::Instant;
 
 use crate::table::PAGE;
 use crate::world::{SOURCE, World};
@@ -42,8 +45,47 @@ async fn a_run_whose_time_ends_in_the_middle_of_a_poll_goes_on_in_the_next() {
     invocation.no_page_after = tokio::time::Instant::now();
     let Answer::Run(report) = world.ask_in(Work::Poll, &invocation).await.unwrap() else { panic!() };
     assert_eq!((report.changes, report.polls), (PAGE as u64, 0));
+    assert_eq!(report.gauges, [("lag_bytes", 0.0)], "how the source stands is told all the same");
     assert_eq!(world.run().await.unwrap().changes, 4 * PAGE as u64);
     assert_eq!(world.lost(), 0);
+}
+
+/// A queue that takes a while for each message.
+struct Slow(MemoryQueue);
+
+#[async_trait]
+impl Queue for Slow {
+    async fn send(&self, entries: Vec<QueueEntry>) -> Vec<Result<(), sync_domain::ports::Error>> {
+        let mut results = Vec::new();
+        for entry in entries {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            results.extend(self.0.send(vec![entry]).await);
+        }
+        results
+    }
+
+    fn url(&self) -> &str {
+        self.0.url()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_that_takes_longer_than_the_run_has_left_is_sent_by_the_next_one() {
+    let mut world = World::new();
+    world.deps.queue = Arc::new(Slow(world.queue.clone()));
+    // One record, so that its changes go one behind the other: a page takes 14 s.
+    world.table.write(3 * PAGE, 1);
+    let mut invocation = world.invocation(Duration::ZERO);
+    let begun = Instant::now();
+    invocation.no_page_after = begun + Duration::from_secs(20);
+    let Answer::Run(report) = world.ask_in(Work::Poll, &invocation).await.unwrap() else { panic!() };
+    assert_eq!((report.ended, report.changes, report.polls), (Ended::Done, PAGE as u64, 0));
+    assert!(begun.elapsed() <= Duration::from_secs(24), "ended by itself: {:?}", begun.elapsed());
+    assert_eq!(world.cursor().await, Some(PAGE.to_string()));
+    assert!(!status(&world).await.held, "the lease was given back");
+    // What was sent of the second page is sent again, and dropped.
+    assert_eq!(world.run().await.unwrap().changes, 2 * PAGE as u64);
+    assert_eq!((world.lost(), world.queue.stored().len()), (0, 3 * PAGE));
 }
 
 #[tokio::test(start_paused = true)]
