@@ -53,7 +53,8 @@ fn check_login(postgres: &Postgres, check: &mut Check<'_>) {
     }
 }
 
-/// Slot and publication belong to mode `log`. A slot is read by one source: each would take the other's changes.
+/// Slot and publication belong to mode `log`. A slot is read by one source: each would take the other's changes. So is a
+/// publication: what `datasync sql` prints gives it the tables of one source, and no others.
 fn check_slot(source: &Source, postgres: &Postgres, config: &SyncConfig, check: &mut Check<'_>) {
     for (name, value) in [("slot", &postgres.slot), ("publication", &postgres.publication)] {
         let Some(value) = value else { continue };
@@ -71,22 +72,36 @@ fn check_slot(source: &Source, postgres: &Postgres, config: &SyncConfig, check: 
     if postgres.mode != PullMode::Log {
         return;
     }
-    let slot = postgres.slot_of(&source.source);
-    let reads_it = |other: &&Source| {
-        other.source != source.source
-            && other.postgres.as_ref().is_some_and(|theirs| {
-                theirs.mode == PullMode::Log
-                    && theirs.url_secret == postgres.url_secret
-                    && theirs.slot_of(&other.source) == slot
-            })
+    let beside = |same: &dyn Fn(&Postgres, &Source) -> bool| {
+        config.sources().find(|other| {
+            other.source != source.source
+                && other.postgres.as_ref().is_some_and(|theirs| {
+                    theirs.mode == PullMode::Log
+                        && theirs.url_secret == postgres.url_secret
+                        && same(theirs, other)
+                })
+        })
     };
-    if let Some(other) = config.sources().find(reads_it) {
-        // Names that differ in `-` and `_` alone make one default.
+    // Names that differ in `-` and `_` alone make one default.
+    let slot = postgres.slot_of(&source.source);
+    if let Some(other) = beside(&|theirs, other| theirs.slot_of(&other.source) == slot) {
         let place: &[&str] = if postgres.slot.is_some() { &["postgres", "slot"] } else { &["postgres"] };
         check.error(
             place,
             format!(
                 "source {} reads the slot {slot} too, and each would take the other's changes; give each a `slot` of its own",
+                other.source
+            ),
+        );
+    }
+    let publication = postgres.publication_of(&source.source);
+    if let Some(other) = beside(&|theirs, other| theirs.publication_of(&other.source) == publication) {
+        let named = postgres.publication.is_some();
+        let place: &[&str] = if named { &["postgres", "publication"] } else { &["postgres"] };
+        check.error(
+            place,
+            format!(
+                "source {} reads the publication {publication} too, and `datasync sql` for the one takes the other's tables out of it; give each a `publication` of its own",
                 other.source
             ),
         );

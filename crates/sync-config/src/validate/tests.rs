@@ -1034,7 +1034,7 @@ fn what_a_mode_cannot_see_is_a_warning() {
 }
 
 #[test]
-fn a_slot_is_read_by_one_source() {
+fn a_slot_and_a_publication_are_read_by_one_source() {
     let source = |name: &str, slot: &str, model: &str| {
         format!(
             "source: {name}\npostgres: {{ url_secret: datasync/crm-db, mode: log,{slot} tables: {{ public.{model}: {model} }} }}\n"
@@ -1061,7 +1061,16 @@ fn a_slot_is_read_by_one_source() {
     assert_eq!(told(&default, "reads the slot datasync_till_a too"), 2, "{default:#?}");
     let named = both(("till-a", ""), ("shop", " slot: datasync_till_a,"));
     assert_eq!(told(&named, "reads the slot datasync_till_a too"), 2, "{named:#?}");
-    assert_eq!(told(&both(("till-a", ""), ("shop", "")), "reads the slot"), 0);
+    assert_eq!(told(&both(("till-a", ""), ("shop", "")), "reads the "), 0);
+
+    // A slot of its own, and the publication of the other by default.
+    let slots = both(("till-a", ""), ("till_a", " slot: own,"));
+    assert_eq!(told(&slots, "reads the slot"), 0, "{slots:#?}");
+    assert_eq!(told(&slots, "reads the publication datasync_till_a too"), 2, "{slots:#?}");
+    let named = both(("till-a", ""), ("shop", " publication: datasync_till_a,"));
+    assert_eq!(told(&named, "postgres.publication: source till-a reads the publication"), 1, "{named:#?}");
+    let own = both(("till-a", ""), ("till_a", " slot: own, publication: own,"));
+    assert_eq!(told(&own, "reads the "), 0, "{own:#?}");
 }
 
 #[test]
