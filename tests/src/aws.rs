@@ -186,6 +186,11 @@ impl Aws {
         self.json("dynamodb", "1.0", "DynamoDB_20120810", action, body).await
     }
 
+    /// A call of a DynamoDB table's stream.
+    pub async fn streams(&self, action: &str, body: &Value) -> Result<Value> {
+        self.json("dynamodb", "1.0", "DynamoDBStreams_20120810", action, body).await
+    }
+
     /// A call of KMS.
     pub async fn kms(&self, action: &str, body: &Value) -> Result<Value> {
         self.json("kms", "1.1", "TrentService", action, body).await

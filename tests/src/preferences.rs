@@ -1,6 +1,7 @@
 //! The consent service: a DynamoDB table of what customers want to hear about, whose stream is read, and a day's work in it.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -21,6 +22,8 @@ pub const TABLE: &str = "datasync-preferences";
 
 /// How many customers have preferences.
 const CUSTOMERS: u64 = 20;
+/// The customers who had some before anybody read the table's stream.
+const STANDING: RangeInclusive<u64> = 101..=130;
 /// 38 digits, the most that DynamoDB has.
 const AFFINITY: &str = "0.98765432109876543210987654321098765432";
 
@@ -32,8 +35,8 @@ pub struct Preferences {
 }
 
 impl Preferences {
-    /// Creates the table, empty, with its stream.
-    pub async fn create(aws: &Aws) -> Result<Self> {
+    /// Creates the table, with items that are older than its stream.
+    pub async fn create(aws: &Aws, ink: &Ink) -> Result<Self> {
         let body = json!({
             "TableName": TABLE,
             "BillingMode": "PAY_PER_REQUEST",
@@ -45,9 +48,17 @@ impl Preferences {
                 { "AttributeName": "customer_id", "KeyType": "HASH" },
                 { "AttributeName": "topic", "KeyType": "RANGE" },
             ],
+        });
+        aws.dynamodb("CreateTable", &body).await?;
+        for customer in STANDING {
+            let item = item(customer, "standing", ink);
+            aws.dynamodb("PutItem", &json!({ "TableName": TABLE, "Item": item })).await?;
+        }
+        let stream = json!({
+            "TableName": TABLE,
             "StreamSpecification": { "StreamEnabled": true, "StreamViewType": "NEW_AND_OLD_IMAGES" },
         });
-        let answer = aws.dynamodb("CreateTable", &body).await?;
+        let answer = aws.dynamodb("UpdateTable", &stream).await?;
         let stream_arn = answer["TableDescription"]["LatestStreamArn"].as_str();
         let stream_arn = stream_arn.context("the table has no stream")?.to_owned();
         Ok(Self { aws: aws.clone(), stream_arn })
@@ -99,7 +110,34 @@ impl Preferences {
             writes += 1;
         }
         self.put(item(12, "news", ink)).await?;
-        Ok(writes + 1)
+        // Of what is older than the stream, some change before it is loaded.
+        self.set(*STANDING.start(), "standing", "allowed", json!({ "BOOL": false })).await?;
+        self.delete(*STANDING.end(), "standing").await?;
+        Ok(writes + 3)
+    }
+
+    /// Loads what the table holds, as `datasync backfill` does; somebody writes meanwhile. Gives the number of items.
+    async fn load(&self, function: &str) -> Result<u64> {
+        let backfill = json!({ "model": MODEL, "run": format!("demo-{}", std::process::id()) });
+        let payload = json!({ "source": "preferences", "work": { "backfill": backfill } });
+        let path = format!("/2015-03-31/functions/{function}/invocations");
+        let write = async {
+            for customer in STANDING.skip(1).step_by(3) {
+                self.set(customer, "standing", "allowed", json!({ "BOOL": false })).await?;
+            }
+            Ok(())
+        };
+        let load = async {
+            loop {
+                let answer = self.aws.lambda("POST", &path, &payload).await?;
+                match answer["state"].as_str() {
+                    Some("done") => return Ok(answer["rows"].as_u64().unwrap_or_default()),
+                    Some("running" | "busy") => {}
+                    _ => bail!("the load of the table does not go on: {answer}"),
+                }
+            }
+        };
+        Ok(tokio::try_join!(load, write)?.0)
     }
 
     /// Every item that a target must hold in the end: its name, and the item as plain JSON.
@@ -215,6 +253,11 @@ pub async fn day(rig: &Rig, ink: &Ink, progress: &dyn Progress) -> Result<()> {
     stage(progress, "consent service: write into its DynamoDB table", async {
         let writes = rig.preferences.work(ink).await?;
         Ok(((), format!("{writes} writes, read from the table's stream")))
+    })
+    .await?;
+    stage(progress, "load what is older than the stream", async {
+        let items = rig.preferences.load(rig.stack.resource("CaptureStreamPreferences")?).await?;
+        Ok(((), format!("{items} items, while some change")))
     })
     .await?;
     stage(progress, "wait until the warehouse has them too", async {

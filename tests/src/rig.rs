@@ -115,7 +115,7 @@ impl Rig {
         .await?;
 
         let preferences = stage(progress, "create a DynamoDB table with a stream", async {
-            Ok((Preferences::create(&aws).await?, crate::preferences::TABLE.to_owned()))
+            Ok((Preferences::create(&aws, ink).await?, crate::preferences::TABLE.to_owned()))
         })
         .await?;
 

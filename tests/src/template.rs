@@ -287,7 +287,7 @@ pub fn rules() -> Vec<Rule> {
             breaches: streams_lose_nothing,
         },
         Rule {
-            name: "a function may read its stream and keep what is given up",
+            name: "a function may read its stream, load its table and keep what is given up",
             breaches: streams_may_be_read,
         },
         Rule {
@@ -677,6 +677,32 @@ fn streams_may_be_read(template: &Template) -> Vec<String> {
             if !statements.iter().any(|statement| allows(statement, action, stream)) {
                 breaches.push(format!("{function} lacks {action} on {stream}"));
             }
+        }
+        // The table is whose stream it is; a look at another, or another source's rows, is nobody's need.
+        let source = template.resolved(&template.properties(function)["Environment"]["Variables"]["SOURCE"]);
+        let (mut loads, mut remembers) = (false, false);
+        for statement in
+            statements.iter().filter(|one| actions(one).iter().any(|it| it.starts_with("dynamodb:")))
+        {
+            let table = &statement["Resource"]["Fn::Select"];
+            let of_stream = table[0] == 0
+                && table[1]["Fn::Split"][0] == "/stream/"
+                && named(&table[1]["Fn::Split"][1]) == stream;
+            let keys = list(&statement["Condition"]["ForAllValues:StringLike"]["dynamodb:LeadingKeys"]);
+            let own_rows = keys.len() == 1
+                && keys.iter().all(|key| {
+                    let key = &key["Fn::Sub"];
+                    key[0] == "${Name}#backfill#*" && template.resolved(&key[1]["Name"]) == source
+                });
+            match actions(statement).as_slice() {
+                ["dynamodb:DescribeTable", "dynamodb:Scan"] if of_stream => loads = true,
+                ["dynamodb:GetItem", "dynamodb:UpdateItem"] if own_rows => remembers = true,
+                others if others.iter().all(|action| read.contains(action)) => {}
+                _ => breaches.push(format!("{function} reaches more of DynamoDB than it needs")),
+            }
+        }
+        if !loads || !remembers {
+            breaches.push(format!("{function} may not load its table"));
         }
         // Lambda puts what it gives up in the function's role.
         let bucket = named(&mapping["DestinationConfig"]["OnFailure"]["Destination"]);

@@ -206,7 +206,7 @@ fn mutants() -> Mutants {
             ],
         ),
         (
-            "a function may read its stream and keep what is given up",
+            "a function may read its stream, load its table and keep what is given up",
             vec![
                 |d| {
                     statement(d, "CaptureStreamPreferencesRole", "Read")["Action"] =
@@ -220,6 +220,20 @@ fn mutants() -> Mutants {
                 |d| {
                     statement(d, "CaptureStreamPreferencesRole", "SetAsideByLambda")["Action"] =
                         json!("s3:GetObject")
+                },
+                |d| {
+                    statement(d, "CaptureStreamPreferencesRole", "Load")["Action"] = json!("dynamodb:Scan");
+                },
+                |d| {
+                    let other = json!({ "Fn::GetAtt": ["LedgerTable", "Arn"] });
+                    statement(d, "CaptureStreamPreferencesRole", "Load")["Resource"] = other;
+                },
+                |d| remove(statement(d, "CaptureStreamPreferencesRole", "Checkpoints"), "Condition"),
+                |d| {
+                    let other = json!({ "Fn::FindInMap": ["PullSources", "PosStores", "Name"] });
+                    let rows = statement(d, "CaptureStreamPreferencesRole", "Checkpoints");
+                    rows["Condition"]["ForAllValues:StringLike"]["dynamodb:LeadingKeys"][0]["Fn::Sub"][1]["Name"] =
+                        other;
                 },
             ],
         ),

@@ -1,8 +1,10 @@
 //! What the function needs: its table's source and model, and its ports.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use sync_aws::clients::Clients;
+use sync_aws::dynamodb::{DynamoCheckpoints, DynamoItems};
 use sync_aws::eventbridge::EventBridgeBus;
 use sync_aws::kms::KmsKeys;
 use sync_aws::s3::S3DeadLetters;
@@ -11,7 +13,7 @@ use sync_config::SyncConfig;
 use sync_domain::config::TtlDeletes;
 use sync_domain::id::SourceId;
 use sync_domain::policy::CompiledPolicy;
-use sync_domain::ports::{DeadLetterStore, FailureBus, HashKey, Queue};
+use sync_domain::ports::{Checkpoints, DeadLetterStore, FailureBus, HashKey, ItemTable, Queue};
 use sync_lambda::record_ids::RecordIds;
 use sync_lambda::settings::Lookup;
 use sync_lambda::start;
@@ -31,6 +33,8 @@ pub struct Table {
     pub ttl_deletes: TtlDeletes,
     /// Stands in front of every version.
     pub epoch: u32,
+    /// The attributes of its model's key.
+    pub key: Vec<String>,
     /// The policy of its items' model.
     pub policy: CompiledPolicy,
 }
@@ -44,13 +48,15 @@ impl Table {
         };
         let mut policies = sync_lambda::config::policies(config)?;
         let model = &dynamodb.model;
-        let policy = policies.remove(model).ok_or_else(|| format!("models/{model}.yaml is missing"))?;
+        let missing = || format!("models/{model}.yaml is missing");
+        let policy = policies.remove(model).ok_or_else(missing)?;
         Ok(Self {
             name: dynamodb.table.clone(),
             source: source.clone(),
             ttl_origin: format!("{source}.ttl"),
             ttl_deletes: dynamodb.ttl_deletes,
             epoch: dynamodb.epoch,
+            key: config.model(model).ok_or_else(missing)?.key.clone(),
             policy,
         })
     }
@@ -68,6 +74,12 @@ pub struct Deps {
     pub dead_letters: Arc<dyn DeadLetterStore>,
     /// Who hears of them.
     pub bus: Arc<dyn FailureBus>,
+    /// The items that the table holds, for a backfill.
+    pub items: Arc<dyn ItemTable>,
+    /// How far each backfill is.
+    pub checkpoints: Arc<dyn Checkpoints>,
+    /// The clock.
+    pub now: Box<dyn Fn() -> SystemTime + Send + Sync>,
 }
 
 impl Deps {
@@ -76,8 +88,12 @@ impl Deps {
         let settings = Settings::read(lookup)?;
         let config = sync_lambda::config::load(lookup)?;
         let clients = Clients::from_env(|name| lookup.get(name));
+        let table = Table::of(&settings.source, &config)?;
         Ok(Self {
-            table: Table::of(&settings.source, &config)?,
+            items: Arc::new(DynamoItems::new(clients.dynamodb(), table.name.as_str())),
+            checkpoints: Arc::new(DynamoCheckpoints::new(clients.dynamodb(), settings.checkpoint_table)),
+            now: Box::new(SystemTime::now),
+            table,
             ids: RecordIds::new(Arc::new(
                 KmsKeys::new(clients.kms()).with_hash_key(HashKey::Id, settings.id_key_arn),
             )),

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod backfill;
 mod change;
 pub mod deps;
 mod item;
@@ -10,20 +11,52 @@ pub mod settings;
 
 use std::time::Instant;
 
+use serde::Serialize;
 use sync_domain::id::RecordId;
 use sync_domain::outcome::{Outcome, Reason, Stage};
 use sync_domain::ports::{self, QueueEntry};
 use sync_domain::protect::IdHasher;
 use sync_lambda::batch::guarded;
+use sync_lambda::deadline::Deadline;
 use sync_lambda::telemetry;
 
+use crate::backfill::{Progress, Request};
 use crate::change::{Step, step};
 use crate::deps::Deps;
 use crate::park::{Parked, park};
 use crate::payload::{Batch, Error, ItemFailure, Response, StreamRecord};
 
-/// One invocation: [`handle`] with its metrics.
-pub async fn invoke(event: &str, deps: &Deps) -> Result<Response, Error> {
+/// What an invocation answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Answer {
+    /// Where a batch begins again.
+    Batch(Response),
+    /// How far a backfill is.
+    Backfill(Progress),
+}
+
+/// Why an invocation fails.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub enum Failed {
+    /// The batch cannot be worked at all.
+    Batch(#[from] Error),
+    /// A backfill does not go on.
+    Backfill(#[from] backfill::Error),
+}
+
+/// One invocation: a batch of the stream, or what `datasync` asks for. `owner` is the invocation's own name.
+pub async fn invoke(event: &str, deps: &Deps, owner: &str, deadline: Deadline) -> Result<Answer, Failed> {
+    // A batch has a name in front that no request has, and is not read further for that.
+    if let Ok(request) = serde_json::from_str::<Request>(event) {
+        return Ok(Answer::Backfill(backfill::work(&request, deps, owner, deadline).await?));
+    }
+    Ok(Answer::Batch(measured(event, deps).await?))
+}
+
+/// [`handle`] with its metrics.
+async fn measured(event: &str, deps: &Deps) -> Result<Response, Error> {
     let started = Instant::now();
     let (response, outcomes) = handle(event, deps)
         .await

@@ -15,7 +15,7 @@ const WHOLE_ITEMS: &str = "NEW_AND_OLD_IMAGES";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// Neither a batch nor a document of the bucket.
-    #[error("the event has neither Records nor a payload with Records")]
+    #[error("the event has neither Records nor a payload with Records, and asks for no work that is known")]
     NotABatch,
     /// A record that no partial answer can name.
     #[error("a record of the batch has no SequenceNumber")]
@@ -27,7 +27,7 @@ pub enum Error {
     OtherTable,
     /// The stream does not carry whole items.
     #[error(
-        "the table's stream has not the view NEW_AND_OLD_IMAGES: make it anew, raise the source's epoch and load it again"
+        "the table's stream has not the view NEW_AND_OLD_IMAGES: make it anew, raise the source's epoch and backfill it"
     )]
     OtherView,
 }

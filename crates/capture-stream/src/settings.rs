@@ -10,6 +10,8 @@ pub struct Settings {
     pub source: SourceId,
     /// `CHANGES_QUEUE_URL`: where changes go.
     pub changes_queue_url: String,
+    /// `CHECKPOINT_TABLE`: how far each backfill is.
+    pub checkpoint_table: String,
     /// `DEAD_LETTER_BUCKET`: where records go that cannot go on.
     pub dead_letter_bucket: String,
     /// `FAILURE_BUS`: who hears of them.
@@ -24,6 +26,7 @@ impl Settings {
         Ok(Self {
             source: settings::required(lookup, "SOURCE")?,
             changes_queue_url: settings::required(lookup, "CHANGES_QUEUE_URL")?,
+            checkpoint_table: settings::required(lookup, "CHECKPOINT_TABLE")?,
             dead_letter_bucket: settings::required(lookup, "DEAD_LETTER_BUCKET")?,
             failure_bus: settings::required(lookup, "FAILURE_BUS")?,
             id_key_arn: settings::required(lookup, "ID_KEY_ARN")?,
@@ -40,6 +43,7 @@ mod tests {
         let all = [
             ("SOURCE", "preferences"),
             ("CHANGES_QUEUE_URL", "q"),
+            ("CHECKPOINT_TABLE", "c"),
             ("DEAD_LETTER_BUCKET", "b"),
             ("FAILURE_BUS", "f"),
             ("ID_KEY_ARN", "k"),

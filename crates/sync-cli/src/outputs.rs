@@ -50,6 +50,11 @@ impl Outputs {
         serde_json::from_str(&text).map(Self).map_err(|source| wrong(source.into()))
     }
 
+    /// Whether the stack has an output.
+    pub(crate) fn has(&self, output: &str) -> bool {
+        self.0.iter().any(|own| own.key == output)
+    }
+
     /// What an option gives, else an output, else a variable.
     pub(crate) fn setting(
         &self,

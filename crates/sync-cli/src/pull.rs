@@ -25,7 +25,8 @@ pub(crate) const WAITS: u32 = 60;
 /// Where the function of a source is.
 #[derive(Debug, Clone, Args)]
 pub struct Function {
-    /// The function that reads the source; else CAPTURE_PULL_FUNCTION or the stack's output `CapturePull<Source>Name`.
+    /// The function that reads the source; else CAPTURE_PULL_FUNCTION or the stack's output `CapturePull<Source>Name`,
+    /// of a DynamoDB table `CaptureStream<Source>Name`.
     #[arg(long)]
     pub function: Option<String>,
     /// A file with the stack's outputs, as `sam list stack-outputs --output json` prints them.
@@ -72,7 +73,7 @@ pub struct Backfill {
     /// The name of the run; name it again to go on with one that was broken off. A new one without it.
     #[arg(long)]
     pub run: Option<String>,
-    /// Only rows for which this holds: SQL over the table's columns.
+    /// Only rows for which this holds: SQL over the table's columns. Not of a DynamoDB table, which is read as a whole.
     #[arg(long = "where")]
     pub condition: Option<String>,
     /// Only for this target.
@@ -258,7 +259,10 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Error> {
 impl Function {
     /// Its name.
     pub(crate) fn name(&self, source: &SourceId, outputs: &Outputs) -> Result<String, outputs::Error> {
-        let output = format!("CapturePull{}Name", logical_name(source.as_str()));
+        let logical = logical_name(source.as_str());
+        let of_stream = format!("CaptureStream{logical}Name");
+        let output =
+            if outputs.has(&of_stream) { of_stream } else { format!("CapturePull{logical}Name") };
         outputs.setting(&ProcessEnv, self.function.as_deref(), "--function", "CAPTURE_PULL_FUNCTION", &output)
     }
 }
@@ -378,7 +382,7 @@ async fn send<T: for<'de> Deserialize<'de>>(
 fn say(progress: &Progress, model: &ModelId, run: &str, out: &mut dyn Write) -> std::io::Result<()> {
     let state = match progress.state {
         State::Running => "running",
-        State::Waiting => "waiting until the source has been read once and no older transaction is open",
+        State::Waiting => "waiting until the source has been read once and nothing older is under way",
         State::Busy => "busy: somebody else asks for it too",
         State::Paused => "paused; go on with --resume",
         State::Done => "done",

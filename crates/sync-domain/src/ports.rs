@@ -340,3 +340,31 @@ pub trait LookupTable: Send + Sync {
     /// Reads one item by its key attributes (name, JSON scalar); the answer is the item as a JSON object.
     async fn get(&self, table: &str, key: &[(String, String)]) -> Result<Option<String>>;
 }
+
+/// What a table says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableShape {
+    /// The names of its key's attributes.
+    pub key: Vec<String>,
+    /// Whether its stream is on and carries whole items.
+    pub streams: bool,
+}
+
+/// Some items of a table, each as DynamoDB's JSON writes it: an object of typed values.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Items {
+    /// The items.
+    pub items: Vec<String>,
+    /// Where the next ones begin, typed too; none at the end of the table.
+    pub next: Option<String>,
+}
+
+/// A table whose items are read one behind the other, in an order of its own.
+#[async_trait]
+pub trait ItemTable: Send + Sync {
+    /// What it is like at this moment.
+    async fn shape(&self) -> Result<TableShape>;
+
+    /// The items from a place on (none: the first). None of them is older than the call.
+    async fn page(&self, from: Option<&str>) -> Result<Items>;
+}

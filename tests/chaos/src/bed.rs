@@ -62,6 +62,9 @@ impl Bed {
             ("FAILURE_BUS", "failures".to_owned()),
             ("ID_KEY_ARN", key),
             ("ALLOW_LOOPBACK", "true".to_owned()),
+            // For a function that reads a table's stream.
+            ("SOURCE", "preferences".to_owned()),
+            ("DEAD_LETTER_BUCKET", "dead-letters".to_owned()),
         ];
         let environment = environment.map(|(name, value)| (name.to_owned(), value)).to_vec();
         Ok(Self { aws, environment, run, _emulator: emulator })
@@ -84,6 +87,11 @@ impl Bed {
         environment.extend(failpoint.map(|place| ("FAILPOINT".to_owned(), place.to_owned())));
         let log = self.run.path().join(format!("{name}.log"));
         Function::start(&Launch { name, binary, environment, timeout: TIMEOUT, log })
+    }
+
+    /// A client for the emulator.
+    pub fn aws(&self) -> &Aws {
+        &self.aws
     }
 
     /// Every change that was handed off, in the order of the queue, as it is written: a number keeps its zeros.

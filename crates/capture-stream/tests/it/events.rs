@@ -35,6 +35,8 @@ async fn every_sample_ends_as_its_name_says() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../events/capture-stream");
     let mut names: Vec<_> =
         fs::read_dir(&dir).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+    // What is asked of the function is no batch.
+    names.retain(|name| !name.starts_with("backfill"));
     names.sort();
     assert_eq!(names, EXPECTED.map(|(name, _)| name), "every sample is expected to end somehow");
     for (name, expected) in EXPECTED {

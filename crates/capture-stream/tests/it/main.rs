@@ -7,6 +7,7 @@
     reason = "a test that fails shall panic, helpers of tests too"
 )]
 
+mod backfill;
 mod events;
 mod failures;
 mod mapping;

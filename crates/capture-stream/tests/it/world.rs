@@ -2,6 +2,8 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, UNIX_EPOCH};
 
 use capture_stream::deps::{Deps, Table};
 use capture_stream::payload::{Error, Response};
@@ -11,10 +13,15 @@ use sync_domain::change::Change;
 use sync_domain::outcome::Outcome;
 use sync_domain::scan::Limits;
 use sync_lambda::record_ids::RecordIds;
-use sync_testkit::{MemoryDeadLetterStore, MemoryFailureBus, MemoryKeyService, MemoryQueue};
+use sync_testkit::{
+    MemoryCheckpoints, MemoryDeadLetterStore, MemoryFailureBus, MemoryItems, MemoryKeyService, MemoryQueue,
+};
 
 /// The bounds that `transform` reads a change within.
 const LIMITS: Limits = Limits { bytes: 1 << 20, depth: 64, items: 500_000, string: 1 << 20, names: 10_000 };
+
+/// Items of a page of the table.
+pub(crate) const PAGE: usize = 4;
 
 const MODEL: &str = "model: item
 key: [id]
@@ -31,6 +38,10 @@ pub(crate) struct World {
     pub(crate) keys: MemoryKeyService,
     pub(crate) dead_letters: MemoryDeadLetterStore,
     pub(crate) bus: MemoryFailureBus,
+    pub(crate) items: MemoryItems,
+    pub(crate) checkpoints: MemoryCheckpoints,
+    /// Seconds since 1970.
+    pub(crate) clock: Arc<AtomicU64>,
     pub(crate) deps: Deps,
 }
 
@@ -59,15 +70,22 @@ impl World {
     fn of(source: &str, config: &SyncConfig) -> Self {
         let queue = MemoryQueue::new("changes");
         let (keys, dead_letters) = (MemoryKeyService::new(), MemoryDeadLetterStore::new());
-        let bus = MemoryFailureBus::new();
+        let (bus, items, checkpoints) =
+            (MemoryFailureBus::new(), MemoryItems::new(&["id"], PAGE), MemoryCheckpoints::new());
+        let clock = Arc::new(AtomicU64::new(1_795_551_563));
+        let now = Arc::clone(&clock);
         let deps = Deps {
             table: Table::of(&source.parse().unwrap(), config).unwrap(),
             ids: RecordIds::new(Arc::new(keys.clone())),
             queue: Arc::new(queue.clone()),
             dead_letters: Arc::new(dead_letters.clone()),
             bus: Arc::new(bus.clone()),
+            items: Arc::new(items.clone()),
+            checkpoints: Arc::new(checkpoints.clone()),
+            // Each look at it is a little later than the one before.
+            now: Box::new(move || UNIX_EPOCH + Duration::from_secs(now.fetch_add(1, Ordering::Relaxed))),
         };
-        Self { queue, keys, dead_letters, bus, deps }
+        Self { queue, keys, dead_letters, bus, items, checkpoints, clock, deps }
     }
 
     pub(crate) async fn handle(&self, event: &str) -> Result<(Response, Vec<Outcome>), Error> {

@@ -3,6 +3,7 @@
 mod checkpoints;
 mod discards;
 mod item;
+mod items;
 mod keys;
 mod ledger;
 mod lookup;
@@ -11,6 +12,7 @@ mod tickets;
 
 pub use checkpoints::DynamoCheckpoints;
 pub use discards::{Discard, Discards, DynamoDiscards};
+pub use items::DynamoItems;
 pub use keys::DynamoKeyTable;
 pub use ledger::DynamoLedger;
 pub use lookup::DynamoLookup;

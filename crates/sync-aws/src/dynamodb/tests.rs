@@ -3,19 +3,23 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::batch_get_item::BatchGetItemOutput;
+use aws_sdk_dynamodb::operation::describe_table::DescribeTableOutput;
 use aws_sdk_dynamodb::operation::get_item::GetItemOutput;
 use aws_sdk_dynamodb::operation::put_item::{PutItemError, PutItemOutput};
 use aws_sdk_dynamodb::operation::scan::ScanOutput;
 use aws_sdk_dynamodb::operation::update_item::{UpdateItemError, UpdateItemOutput};
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::error::ConditionalCheckFailedException;
-use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
+use aws_sdk_dynamodb::types::{
+    AttributeValue, KeySchemaElement, KeyType, KeysAndAttributes, StreamSpecification, StreamViewType,
+    TableDescription,
+};
 use aws_smithy_mocks::{Rule, RuleMode, mock, mock_client};
 use sync_domain::id::{RecordId, SourceId};
 use sync_domain::outcome::{FailureEvent, Reason, Stage};
 use sync_domain::ports::{
-    Checkpoint, Checkpoints, KeyTable, Kind, Lease, Ledger, LedgerRow, LedgerRows, LookupTable, Receipt,
-    Receipts, Taken, Ticket, Tickets, Whose,
+    Checkpoint, Checkpoints, ItemTable, Items, KeyTable, Kind, Lease, Ledger, LedgerRow, LedgerRows,
+    LookupTable, Receipt, Receipts, TableShape, Taken, Ticket, Tickets, Whose,
 };
 use sync_domain::version::Version;
 
@@ -495,6 +499,94 @@ async fn a_lookup_without_an_item_finds_nothing_and_a_key_must_be_a_scalar() {
     assert_eq!(lookup.get("t", &key("1")).await.unwrap(), None);
     for bad in ["true", "null", "{}", "[1]", "", "\"open"] {
         assert_eq!(lookup.get("t", &key(bad)).await.unwrap_err().code, "KeyNotScalar", "{bad}");
+    }
+}
+
+#[tokio::test]
+async fn a_tables_items_come_consistently_page_by_page_as_its_stream_writes_them() {
+    let attribute = |kind: &str| AttributeValue::S(kind.to_owned());
+    let key = move || {
+        Item::from([
+            ("b".to_owned(), AttributeValue::B(Blob::new([0xff, 0]))),
+            ("n".to_owned(), AttributeValue::N("12345678901234567890123456789012345678".to_owned())),
+        ])
+    };
+    let item = move || {
+        let mut item = key();
+        item.extend([
+            ("s".to_owned(), attribute("a \"quoted\"\nline \u{10ffff}")),
+            ("t".to_owned(), AttributeValue::Bool(true)),
+            ("z".to_owned(), AttributeValue::Null(true)),
+            ("l".to_owned(), AttributeValue::L(vec![AttributeValue::N("1.10".to_owned()), attribute("x")])),
+            (
+                "m".to_owned(),
+                AttributeValue::M(Item::from([("a.b".to_owned(), AttributeValue::N("-0.5E-7".to_owned()))])),
+            ),
+            ("ss".to_owned(), AttributeValue::Ss(vec!["b".to_owned(), "a".to_owned()])),
+            ("ns".to_owned(), AttributeValue::Ns(vec!["1".to_owned(), "2".to_owned()])),
+            ("bs".to_owned(), AttributeValue::Bs(vec![Blob::new([1]), Blob::new([2])])),
+        ]);
+        item
+    };
+    let first = mock!(Client::scan)
+        .match_requests(|input| {
+            input.table_name() == Some("preferences")
+                && input.consistent_read() == Some(true)
+                && input.exclusive_start_key().is_none()
+        })
+        .then_output(move || ScanOutput::builder().items(item()).set_last_evaluated_key(Some(key())).build());
+    let second = mock!(Client::scan)
+        .match_requests(move |input| input.exclusive_start_key() == Some(&key()))
+        .then_output(|| ScanOutput::builder().items(Item::from([("b".to_owned(), text("last"))])).build());
+    let table = DynamoItems::new(client(&[&first, &second]), "preferences");
+    let page = table.page(None).await.unwrap();
+    let parsed = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+    let expected = serde_json::json!({
+        "b": { "B": "/wA=" },
+        "bs": { "BS": ["AQ==", "Ag=="] },
+        "l": { "L": [{ "N": "1.10" }, { "S": "x" }] },
+        "m": { "M": { "a.b": { "N": "-0.5E-7" } } },
+        "n": { "N": "12345678901234567890123456789012345678" },
+        "ns": { "NS": ["1", "2"] },
+        "s": { "S": "a \"quoted\"\nline \u{10ffff}" },
+        "ss": { "SS": ["b", "a"] },
+        "t": { "BOOL": true },
+        "z": { "NULL": true },
+    });
+    assert_eq!(page.items.iter().map(|item| parsed(item)).collect::<Vec<_>>(), [expected]);
+    let place = page.next.unwrap();
+    let last = Items { items: vec![r#"{"b":{"S":"last"}}"#.to_owned()], next: None };
+    assert_eq!(table.page(Some(&place)).await.unwrap(), last);
+    for bad in ["", "{}x", r#"{"b":{"BOOL":"true"}}"#, r#"{"b":{"B":"?"}}"#] {
+        assert_eq!(table.page(Some(bad)).await.unwrap_err().code, "BadPlace", "{bad}");
+    }
+}
+
+#[tokio::test]
+async fn a_table_says_what_its_key_is_and_whether_its_stream_carries_whole_items() {
+    let described = |stream: Option<(bool, StreamViewType)>| {
+        let part = |name: &str, kind| {
+            KeySchemaElement::builder().attribute_name(name).key_type(kind).build().unwrap()
+        };
+        let table = TableDescription::builder()
+            .key_schema(part("customer_id", KeyType::Hash))
+            .key_schema(part("topic", KeyType::Range))
+            .set_stream_specification(stream.map(|(on, view)| {
+                StreamSpecification::builder().stream_enabled(on).stream_view_type(view).build().unwrap()
+            }));
+        DescribeTableOutput::builder().table(table.build()).build()
+    };
+    for (stream, streams) in [
+        (Some((true, StreamViewType::NewAndOldImages)), true),
+        (Some((true, StreamViewType::NewImage)), false),
+        (Some((false, StreamViewType::NewAndOldImages)), false),
+        (None, false),
+    ] {
+        let rule = mock!(Client::describe_table)
+            .match_requests(|input| input.table_name() == Some("preferences"))
+            .then_output(move || described(stream.clone()));
+        let shape = DynamoItems::new(client(&[&rule]), "preferences").shape().await.unwrap();
+        assert_eq!(shape, TableShape { key: keys(&["customer_id", "topic"]), streams });
     }
 }
 

@@ -93,6 +93,46 @@ async fn a_backfill_is_paused_resumed_and_looked_at_by_its_name() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_backfill_of_a_dynamodb_table_is_asked_of_the_function_of_its_stream() {
+    let path = std::env::temp_dir().join(format!("datasync-functions-{}.json", std::process::id()));
+    let outputs = r#"[{"OutputKey":"CaptureStreamPreferencesName","OutputValue":"f"},{"OutputKey":"CapturePullPosPricesName","OutputValue":"g"}]"#;
+    std::fs::write(&path, outputs).unwrap();
+    let outputs = Outputs::read(Some(&path)).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let of = |source: &str| output(&outputs, &source.parse().unwrap());
+    assert_eq!(of("preferences"), "CaptureStreamPreferencesName");
+    assert_eq!(of("pos-prices"), "CapturePullPosPricesName");
+
+    let sample = |name: &str| {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../events/capture-stream").join(name);
+        std::fs::read_to_string(file).unwrap().trim_end().to_owned()
+    };
+    let asked = Backfill {
+        source: "preferences".parse().unwrap(),
+        model: "preference".parse().unwrap(),
+        target: Some("warehouse".parse().unwrap()),
+        ..command(Some("2026-11-30-preferences"))
+    };
+    let function = Scripted::of(&[Ok(DONE), Ok(DONE), Ok(DONE), Ok(DONE), Ok(DONE)]);
+    backfilled(&function, &asked).await.0.unwrap();
+    let asked = |pause, resume, progress| Backfill {
+        source: "preferences".parse().unwrap(),
+        model: "preference".parse().unwrap(),
+        pause,
+        resume,
+        progress,
+        ..command(Some("2026-11-30-preferences"))
+    };
+    backfilled(&function, &asked(true, false, false)).await.0.unwrap();
+    backfilled(&function, &asked(false, true, false)).await.0.unwrap();
+    backfilled(&function, &asked(false, false, true)).await.0.unwrap();
+    let sent = function.asked();
+    assert_eq!(sent[0], sample("backfill.json"));
+    assert_eq!((&sent[1], &sent[2]), (&sample("backfill-pause.json"), &sample("backfill-resume.json")));
+    assert_eq!(sent[4], sample("backfill-status.json"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_backfill_that_waits_for_ever_is_given_up_with_its_name() {
     let waiting = Ok(r#"{"state":"waiting","rows":0,"refused":0,"chunks":0}"#);
     let function = Scripted::of(&[waiting; 100]);
