@@ -1,10 +1,11 @@
 //! What a target gets of an event, as pure functions: whether ([`filter`], [`ledger`]), what ([`mapping`], [`request`])
-//! and what its answer means ([`status`], [`backoff`]).
+//! and what its answer means ([`status`], [`backoff`], [`breaker`]).
 //!
 //! **Invariant.** Nothing here sends anything or knows the time: the shell (`deliver`) passes in what it has read and
 //! does what comes out.
 
 pub mod backoff;
+pub mod breaker;
 pub mod digest;
 pub mod filter;
 pub mod ledger;
