@@ -100,6 +100,12 @@ impl Clients {
         aws_sdk_lambda::Client::from_conf(config.build())
     }
 
+    /// A client for Lambda's event source mappings.
+    #[cfg(feature = "lambda")]
+    pub fn mappings(&self) -> aws_sdk_lambda::Client {
+        aws_sdk_lambda::Client::new(&self.config)
+    }
+
     /// A client for Secrets Manager.
     pub fn secrets_manager(&self) -> aws_sdk_secretsmanager::Client {
         aws_sdk_secretsmanager::Client::new(&self.config)

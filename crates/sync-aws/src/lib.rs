@@ -15,3 +15,5 @@ pub mod s3;
 pub mod secrets;
 pub mod sns;
 pub mod sqs;
+#[cfg(feature = "lambda")]
+pub mod switch;

@@ -7,15 +7,20 @@ use std::time::Duration;
 use async_trait::async_trait;
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::{
-    ChangeMessageVisibilityBatchRequestEntry, MessageAttributeValue, SendMessageBatchRequestEntry,
+    ChangeMessageVisibilityBatchRequestEntry, MessageAttributeValue, MessageSystemAttributeName,
+    SendMessageBatchRequestEntry,
 };
-use sync_domain::ports::{Inbox, Kind, Queue, QueueEntry, Result};
+use sync_domain::ports::{Inbox, Kind, Queue, QueueEntry, Received, Result};
 
 use crate::batches::{self, Answer, Item, Limits, Patience};
 use crate::error::{error, from_sdk, kind_of};
 
 const SEND: &str = "sqs:SendMessageBatch";
 const DELAY: &str = "sqs:ChangeMessageVisibilityBatch";
+const TAKE: &str = "sqs:ReceiveMessage";
+const REMOVE: &str = "sqs:DeleteMessage";
+/// A receive that does not wait asks only some of the queue's servers, and may miss what stands on another.
+const TAKE_WAITS_S: i32 = 2;
 const LIMITS: Limits = Limits { entries: 10, bytes: 1024 * 1024 };
 /// The longest time that a message can be hidden.
 const MAX_DELAY_S: u64 = 12 * 60 * 60;
@@ -114,6 +119,35 @@ impl SqsInbox {
 impl Inbox for SqsInbox {
     async fn delay(&self, receipts: &[String], delay: Duration) -> Result<()> {
         self.delay_each(receipts, delay).await.into_iter().collect()
+    }
+
+    async fn take(&self) -> Result<Option<Received>> {
+        let call = self
+            .client
+            .receive_message()
+            .queue_url(&self.url)
+            .max_number_of_messages(1)
+            .wait_time_seconds(TAKE_WAITS_S)
+            .message_system_attribute_names(MessageSystemAttributeName::All)
+            .message_attribute_names("All");
+        let answer = call.send().await.map_err(|failed| from_sdk(TAKE, &failed))?;
+        let Some(message) = answer.messages.and_then(|mut messages| messages.pop()) else { return Ok(None) };
+        let incomplete = || error(TAKE, Kind::Refused, "BadMessage");
+        let system = message.attributes.unwrap_or_default();
+        let attributes = message.message_attributes.unwrap_or_default();
+        let text = |(name, value): (String, MessageAttributeValue)| Some((name, value.string_value?));
+        Ok(Some(Received {
+            id: message.message_id.ok_or_else(incomplete)?,
+            receipt: message.receipt_handle.ok_or_else(incomplete)?,
+            body: message.body.unwrap_or_default(),
+            system: system.into_iter().map(|(name, value)| (name.as_str().to_owned(), value)).collect(),
+            attributes: attributes.into_iter().filter_map(text).collect(),
+        }))
+    }
+
+    async fn remove(&self, receipt: &str) -> Result<()> {
+        let call = self.client.delete_message().queue_url(&self.url).receipt_handle(receipt);
+        call.send().await.map(|_| ()).map_err(|failed| from_sdk(REMOVE, &failed))
     }
 }
 

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::delivery::breaker::Breaker;
 use crate::event::Event;
+use crate::id::TargetId;
 use crate::outcome::FailureEvent;
 
 /// What kind of failure a port reports; it decides whether trying again can help.
@@ -64,11 +66,42 @@ pub trait Queue: Send + Sync {
     fn url(&self) -> &str;
 }
 
+/// A message that was received without an event source mapping: what Lambda would hand over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Received {
+    /// `MessageId`.
+    pub id: String,
+    /// The receipt handle.
+    pub receipt: String,
+    /// The body.
+    pub body: String,
+    /// The system's attributes: group, sequence number, times and number of receives.
+    pub system: Vec<(String, String)>,
+    /// The message attributes of type String.
+    pub attributes: Vec<(String, String)>,
+}
+
 /// The queue that a function is fed from.
 #[async_trait]
 pub trait Inbox: Send + Sync {
     /// Makes each received message (by its receipt handle) visible again after `delay` (0 s to 12 h).
     async fn delay(&self, receipts: &[String], delay: Duration) -> Result<()>;
+
+    /// Receives one message, where nothing feeds the function. None says that none was visible, not that none is there.
+    async fn take(&self) -> Result<Option<Received>>;
+
+    /// Deletes a message that was taken, once it is done.
+    async fn remove(&self, receipt: &str) -> Result<()>;
+}
+
+/// What feeds the function of a target, and what wakes it while nothing does. Every call may be repeated.
+#[async_trait]
+pub trait Switch: Send + Sync {
+    /// Lets the event source mapping of this id read the queue, or stops it.
+    async fn feed(&self, mapping: &str, on: bool) -> Result<()>;
+
+    /// Lets the schedule invoke the function once a minute, or stops it.
+    async fn wake(&self, on: bool) -> Result<()>;
 }
 
 /// The topic. Takes only an [`Event`], and an [`Event`] comes only out of the policy.
@@ -173,11 +206,25 @@ pub struct Whose {
     pub rid: crate::id::RecordId,
 }
 
-/// The delivery ledger. Rows are keyed by a keyed hash of (target, record id).
+/// The delivery ledger. Rows are keyed by a keyed hash of (target, record id); the row of a target's breaker has a key that
+/// no hash is.
 #[async_trait]
 pub trait Ledger: Send + Sync {
     /// Reads the rows, strongly consistent; one answer per key, in order.
     async fn read(&self, keys: &[String]) -> Vec<Result<Option<LedgerRow>>>;
+
+    /// Reads the target's breaker and the rows of a batch in as many calls as the rows alone take.
+    async fn look(
+        &self,
+        target: &TargetId,
+        keys: &[String],
+    ) -> (Result<Breaker>, Vec<Result<Option<LedgerRow>>>);
+
+    /// Reads the target's breaker, strongly consistent; the default one where there is no row.
+    async fn breaker(&self, target: &TargetId) -> Result<Breaker>;
+
+    /// Writes the breaker if the row that stands there has the revision before; false = somebody was faster.
+    async fn set_breaker(&self, target: &TargetId, breaker: &Breaker) -> Result<bool>;
 
     /// Writes the row unless the ledger has a higher version already; false = it had.
     async fn mark(&self, key: &str, row: &LedgerRow) -> Result<bool>;

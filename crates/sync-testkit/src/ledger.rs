@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use sync_domain::delivery::breaker::Breaker;
+use sync_domain::id::TargetId;
 use sync_domain::ports::{Ledger, LedgerPage, LedgerRow, LedgerRows, Result};
 
 use crate::fault::{Faults, Turn, error};
@@ -19,6 +21,9 @@ pub struct MemoryLedger {
     pub read_faults: Faults,
     /// The faults of [`Ledger::mark`].
     pub mark_faults: Faults,
+    /// The faults of [`Ledger::breaker`] and [`Ledger::set_breaker`].
+    pub breaker_faults: Faults,
+    breakers: Arc<Mutex<BTreeMap<TargetId, Breaker>>>,
     rows: Arc<Mutex<BTreeMap<String, LedgerRow>>>,
 }
 
@@ -31,6 +36,11 @@ impl MemoryLedger {
     /// All rows by key.
     pub fn rows(&self) -> BTreeMap<String, LedgerRow> {
         lock(&self.rows).clone()
+    }
+
+    /// The breaker of a target, as it stands.
+    pub fn standing(&self, target: &TargetId) -> Breaker {
+        lock(&self.breakers).get(target).cloned().unwrap_or_default()
     }
 
     /// Puts a row there, whatever stood there.
@@ -49,6 +59,30 @@ impl Ledger for MemoryLedger {
             Turn::TakeButFail(kind) | Turn::Fail(kind) => Err(error("memory:Read", kind)),
         };
         keys.iter().zip(turns).map(read).collect()
+    }
+
+    async fn look(
+        &self,
+        target: &TargetId,
+        keys: &[String],
+    ) -> (Result<Breaker>, Vec<Result<Option<LedgerRow>>>) {
+        (Ok(self.standing(target)), self.read(keys).await)
+    }
+
+    async fn breaker(&self, target: &TargetId) -> Result<Breaker> {
+        self.breaker_faults.single("memory:Breaker", || Ok(self.standing(target)))
+    }
+
+    async fn set_breaker(&self, target: &TargetId, breaker: &Breaker) -> Result<bool> {
+        self.breaker_faults.single("memory:SetBreaker", || {
+            let mut breakers = lock(&self.breakers);
+            let stands = breakers.get(target).map_or(0, |stands| stands.revision);
+            let next = stands + 1 == breaker.revision;
+            if next {
+                breakers.insert(target.clone(), breaker.clone());
+            }
+            Ok(next)
+        })
     }
 
     async fn mark(&self, key: &str, row: &LedgerRow) -> Result<bool> {

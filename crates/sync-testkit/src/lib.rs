@@ -17,6 +17,7 @@ mod queue;
 mod receipts;
 mod records;
 mod secrets;
+mod switch;
 mod tickets;
 mod topic;
 pub mod workload;
@@ -34,6 +35,7 @@ pub use queue::{MemoryInbox, MemoryQueue, Stored};
 pub use receipts::MemoryReceipts;
 pub use records::{Record, event_of};
 pub use secrets::MemorySecrets;
+pub use switch::MemorySwitch;
 pub use tickets::MemoryTickets;
 pub use topic::{FilterError, MemoryTopic};
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
-use sync_domain::ports::{Inbox, Queue, QueueEntry, Result};
+use sync_domain::ports::{Inbox, Queue, QueueEntry, Received, Result};
 
 use crate::fault::{Faults, Turn, error};
 use crate::records::{Record, event_of};
@@ -15,6 +15,8 @@ use crate::{Fault, lock};
 
 /// How long SQS and SNS remember a deduplication id.
 const DEDUP_WINDOW: Duration = Duration::from_secs(5 * 60);
+/// How long a message that was taken is hidden: the visibility timeout of a target's queue.
+const VISIBILITY: Duration = Duration::from_secs(360);
 
 /// The deduplication ids of the last five minutes, of a clock that a test moves.
 #[derive(Debug, Default)]
@@ -122,27 +124,13 @@ impl MemoryQueue {
     /// Receives up to `max` messages as a Lambda event. A group with a message in flight or hidden gives nothing.
     pub fn receive(&self, max: usize) -> SqsEvent {
         let mut state = lock(&self.state);
-        let now = state.remembered.now;
-        state.bury();
-        let mut held: HashSet<String> = HashSet::new();
-        let busy = state.stored.iter().filter(|stored| stored.in_flight);
-        held.extend(busy.map(|stored| stored.entry.group.clone()));
-        let mut records = Vec::new();
-        for stored in &mut state.stored {
-            if records.len() == max {
-                break;
-            }
-            if stored.hidden_until > now {
-                held.insert(stored.entry.group.clone());
-            }
-            if held.contains(&stored.entry.group) {
-                continue;
-            }
+        let places = state.hand_out(max);
+        let taken = places.into_iter().filter_map(|place| {
+            let stored = state.stored.get_mut(place)?;
             stored.in_flight = true;
-            stored.received += 1;
-            records.push(Record::of(stored).build());
-        }
-        event_of(records)
+            Some(Record::of(stored).build())
+        });
+        event_of(taken.collect::<Vec<_>>())
     }
 
     /// Takes a function's answer for what is in flight: what failed is visible again (after its delay), the rest is deleted.
@@ -166,6 +154,30 @@ impl MemoryQueue {
 }
 
 impl State {
+    /// Counts a receive of up to `max` messages that can be handed out; their places.
+    fn hand_out(&mut self, max: usize) -> Vec<usize> {
+        self.bury();
+        let now = self.remembered.now;
+        let mut held: HashSet<String> = HashSet::new();
+        let busy = self.stored.iter().filter(|stored| stored.in_flight);
+        held.extend(busy.map(|stored| stored.entry.group.clone()));
+        let mut places = Vec::new();
+        for (place, stored) in self.stored.iter_mut().enumerate() {
+            if places.len() == max {
+                break;
+            }
+            if stored.hidden_until > now {
+                held.insert(stored.entry.group.clone());
+            }
+            if held.contains(&stored.entry.group) {
+                continue;
+            }
+            stored.received += 1;
+            places.push(place);
+        }
+        places
+    }
+
     fn store(&mut self, entry: QueueEntry, dedupe: bool) {
         let news = self.remembered.note(&entry.group, &entry.dedup);
         if dedupe && !news {
@@ -223,17 +235,41 @@ impl Inbox for MemoryQueue {
         let mut state = lock(&self.state);
         let until = state.remembered.now + delay;
         state.delays.push((receipts.to_vec(), delay));
-        for stored in &mut state.stored {
-            let receipt = format!("receipt-{}-{}", stored.id, stored.received);
-            if stored.in_flight && receipts.contains(&receipt) {
-                stored.hidden_until = until;
-            }
+        let asked = state.stored.iter_mut().filter(|stored| receipts.contains(&receipt(stored)));
+        for stored in asked {
+            stored.hidden_until = until;
         }
+        Ok(())
+    }
+
+    async fn take(&self) -> Result<Option<Received>> {
+        let mut state = lock(&self.state);
+        let hidden_until = state.remembered.now + VISIBILITY;
+        let place = state.hand_out(1).pop();
+        let Some(stored) = place.and_then(|place| state.stored.get_mut(place)) else { return Ok(None) };
+        stored.hidden_until = hidden_until;
+        let message = Record::of(stored).build();
+        Ok(Some(Received {
+            id: stored.id.clone(),
+            receipt: receipt(stored),
+            body: stored.entry.body.clone(),
+            system: message.attributes.into_iter().collect(),
+            attributes: stored.entry.attributes.clone(),
+        }))
+    }
+
+    async fn remove(&self, taken: &str) -> Result<()> {
+        lock(&self.state).stored.retain(|stored| receipt(stored) != taken);
         Ok(())
     }
 }
 
-/// Takes down the delays that were asked for.
+/// The receipt handle of a message's last receive.
+fn receipt(stored: &Stored) -> String {
+    format!("receipt-{}-{}", stored.id, stored.received)
+}
+
+/// An empty queue that takes down the delays that were asked for.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryInbox {
     /// The faults of [`Inbox::delay`].
@@ -260,6 +296,14 @@ impl Inbox for MemoryInbox {
             lock(&self.delays).push((receipts.to_vec(), delay));
             Ok(())
         })
+    }
+
+    async fn take(&self) -> Result<Option<Received>> {
+        self.faults.single("memory:Take", || Ok(None))
+    }
+
+    async fn remove(&self, _: &str) -> Result<()> {
+        self.faults.single("memory:Remove", || Ok(()))
     }
 }
 

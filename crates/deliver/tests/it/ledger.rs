@@ -3,6 +3,8 @@
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use sync_domain::delivery::breaker::Breaker;
+use sync_domain::id::TargetId;
 use sync_domain::ports::{Kind, Ledger, LedgerRow, Result};
 use sync_testkit::Fault;
 
@@ -190,6 +192,18 @@ impl Ledger for Panics {
     async fn read(&self, keys: &[String]) -> Vec<Result<Option<LedgerRow>>> {
         assert!(matches!(self, Self::Marking), "a bug of the adapter");
         keys.iter().map(|_| Ok(None)).collect()
+    }
+
+    async fn look(&self, _: &TargetId, keys: &[String]) -> (Result<Breaker>, Vec<Result<Option<LedgerRow>>>) {
+        (Ok(Breaker::default()), self.read(keys).await)
+    }
+
+    async fn breaker(&self, _: &TargetId) -> Result<Breaker> {
+        panic!("a bug of the adapter")
+    }
+
+    async fn set_breaker(&self, _: &TargetId, _: &Breaker) -> Result<bool> {
+        panic!("a bug of the adapter")
     }
 
     async fn mark(&self, _: &str, _: &LedgerRow) -> Result<bool> {

@@ -5,12 +5,13 @@ use std::collections::{HashMap, HashSet};
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
-use sync_domain::id::RecordId;
+use sync_domain::delivery::breaker::Breaker;
+use sync_domain::id::{RecordId, TargetId};
 use sync_domain::ports::{Kind, Ledger, LedgerPage, LedgerRow, LedgerRows, Result, Whose};
 use sync_domain::version::Version;
 
-use super::PK;
 use super::item::{Item, get_number, get_text, number, text};
+use super::{PK, breaker};
 use crate::batches::Patience;
 use crate::error::{error, from_sdk};
 
@@ -32,6 +33,18 @@ impl DynamoLedger {
     /// The ledger in a table.
     pub fn new(client: Client, table: impl Into<String>) -> Self {
         Self { client, table: table.into(), patience: Patience::DEFAULT }
+    }
+
+    /// Reads any number of keys.
+    async fn find<'a>(&self, keys: impl Iterator<Item = &'a str> + Send) -> Founds<'a> {
+        // BatchGetItem refuses a call that names a key twice.
+        let mut seen = HashSet::new();
+        let distinct: Vec<&str> = keys.filter(|key| seen.insert(*key)).collect();
+        let mut founds = Vec::new();
+        for some in distinct.chunks(MAX_KEYS) {
+            founds.push((some.to_vec(), self.read_some(some).await));
+        }
+        Founds(founds)
     }
 
     /// Reads up to 100 distinct keys. What the service leaves unprocessed is asked for again, a few times.
@@ -77,6 +90,16 @@ impl DynamoLedger {
     }
 }
 
+/// What the calls of one read brought, by the keys that each asked for.
+struct Founds<'a>(Vec<(Vec<&'a str>, Found)>);
+
+impl Founds<'_> {
+    fn answer<T>(&self, key: &str, read: impl FnOnce(&Item) -> Option<T>) -> Result<Option<T>> {
+        let found = self.0.iter().find(|(some, _)| some.contains(&key));
+        found.map_or(Ok(None), |(_, found)| found.answer(key, read))
+    }
+}
+
 /// What a read brought: rows by key, and what could not be read.
 struct Found {
     rows: HashMap<String, Item>,
@@ -86,9 +109,9 @@ struct Found {
 }
 
 impl Found {
-    fn answer(&self, key: &str) -> Result<Option<LedgerRow>> {
+    fn answer<T>(&self, key: &str, read: impl FnOnce(&Item) -> Option<T>) -> Result<Option<T>> {
         if let Some(item) = self.rows.get(key) {
-            return row(item).map(Some).ok_or_else(|| error(READ, Kind::Refused, "BadRow"));
+            return read(item).map(Some).ok_or_else(|| error(READ, Kind::Refused, "BadRow"));
         }
         match &self.failed {
             Some((kind, code)) if self.missing.is_empty() || self.missing.contains(key) => {
@@ -102,18 +125,52 @@ impl Found {
 #[async_trait]
 impl Ledger for DynamoLedger {
     async fn read(&self, keys: &[String]) -> Vec<Result<Option<LedgerRow>>> {
-        // BatchGetItem refuses a call that names a key twice.
-        let mut seen = HashSet::new();
-        let distinct: Vec<&str> = keys.iter().map(String::as_str).filter(|key| seen.insert(*key)).collect();
-        let mut founds: Vec<(&[&str], Found)> = Vec::new();
-        for some in distinct.chunks(MAX_KEYS) {
-            founds.push((some, self.read_some(some).await));
-        }
-        let find = |key: &String| {
-            let found = founds.iter().find(|(some, _)| some.contains(&key.as_str()));
-            found.map_or(Ok(None), |(_, found)| found.answer(key))
+        let founds = self.find(keys.iter().map(String::as_str)).await;
+        keys.iter().map(|key| founds.answer(key, row)).collect()
+    }
+
+    async fn look(
+        &self,
+        target: &TargetId,
+        keys: &[String],
+    ) -> (Result<Breaker>, Vec<Result<Option<LedgerRow>>>) {
+        let own = breaker::key(target);
+        let founds = self.find(std::iter::once(own.as_str()).chain(keys.iter().map(String::as_str))).await;
+        let standing = founds.answer(&own, breaker::breaker).map(Option::unwrap_or_default);
+        (standing, keys.iter().map(|key| founds.answer(key, row)).collect())
+    }
+
+    async fn breaker(&self, target: &TargetId) -> Result<Breaker> {
+        self.look(target, &[]).await.0
+    }
+
+    async fn set_breaker(&self, target: &TargetId, breaker: &Breaker) -> Result<bool> {
+        let call = self
+            .client
+            .put_item()
+            .table_name(&self.table)
+            .set_item(Some(breaker::item(target, breaker)))
+            // The first row is made of none.
+            .condition_expression(if breaker.revision == 1 {
+                "attribute_not_exists(#pk)"
+            } else {
+                "#revision = :before"
+            });
+        let call = if breaker.revision == 1 {
+            call.expression_attribute_names("#pk", PK)
+        } else {
+            call.expression_attribute_names("#revision", "revision")
+                .expression_attribute_values(":before", number(breaker.revision.saturating_sub(1)))
         };
-        keys.iter().map(find).collect()
+        match call.send().await {
+            Ok(_) => Ok(true),
+            Err(failed)
+                if failed.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) =>
+            {
+                Ok(false)
+            }
+            Err(failed) => Err(from_sdk(MARK, &failed)),
+        }
     }
 
     async fn mark(&self, key: &str, row: &LedgerRow) -> Result<bool> {

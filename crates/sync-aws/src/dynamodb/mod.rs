@@ -1,5 +1,6 @@
 //! DynamoDB: one adapter per table. Every table's partition key is the string `pk`.
 
+mod breaker;
 mod checkpoints;
 mod discards;
 mod item;

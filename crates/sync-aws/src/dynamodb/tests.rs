@@ -15,7 +15,8 @@ use aws_sdk_dynamodb::types::{
     TableDescription,
 };
 use aws_smithy_mocks::{Rule, RuleMode, mock, mock_client};
-use sync_domain::id::{RecordId, SourceId};
+use sync_domain::delivery::breaker::{Breaker, Failing, Halt, State};
+use sync_domain::id::{RecordId, SourceId, TargetId};
 use sync_domain::outcome::{FailureEvent, Reason, Stage};
 use sync_domain::ports::{
     Checkpoint, Checkpoints, ItemTable, Items, KeyTable, Kind, Lease, Ledger, LedgerRow, LedgerRows,
@@ -766,4 +767,81 @@ async fn what_is_discarded_is_noted_under_its_letter_for_as_long_as_a_ticket() {
         at: 1_800_000_000,
     };
     DynamoDiscards::new(client(&[&put]), "tickets").note(&discard).await.unwrap();
+}
+
+fn target() -> TargetId {
+    "loyalty".parse().unwrap()
+}
+
+fn breakers() -> [Breaker; 4] {
+    let halt = Halt { since: 7, reason: Reason::new("target_unavailable", "status 503"), reported: true };
+    let failing = Failing { since: 5, records: [RecordId::from_wire("a"), RecordId::from_wire("b")].into() };
+    [
+        Breaker { revision: 1, state: State::Closed(Failing::default()), applied_at: None },
+        Breaker { revision: 2, state: State::Closed(failing), applied_at: Some(3) },
+        Breaker {
+            revision: 3,
+            state: State::Open { halt: halt.clone(), next_probe: 52 },
+            applied_at: Some(9),
+        },
+        Breaker { revision: 4, state: State::Paused(halt), applied_at: None },
+    ]
+}
+
+#[tokio::test]
+async fn a_breaker_is_read_with_the_rows_as_it_was_written() {
+    for breaker in breakers() {
+        let item = super::breaker::item(&target(), &breaker);
+        let rule = mock!(Client::batch_get_item)
+            .match_requests(|input| {
+                asked(&input.request_items().unwrap()["ledger"]) == ["target#loyalty", "a"]
+            })
+            .then_output(move || {
+                let rows = vec![stored("a", "1"), item.clone()];
+                BatchGetItemOutput::builder().responses("ledger", rows).build()
+            });
+        let ledger = DynamoLedger::new(client(&[&rule]), "ledger");
+        let (read, rows) = ledger.look(&target(), &keys(&["a"])).await;
+        assert_eq!(read.unwrap(), breaker);
+        assert_eq!(rows.into_iter().map(Result::unwrap).collect::<Vec<_>>(), [Some(row("1"))]);
+        assert_eq!(rule.num_calls(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_target_without_a_row_is_sent_to_and_one_with_a_row_of_another_release_is_not() {
+    let none = mock!(Client::batch_get_item).then_output(|| BatchGetItemOutput::builder().build());
+    let ledger = DynamoLedger::new(client(&[&none]), "ledger");
+    assert_eq!(ledger.breaker(&target()).await.unwrap(), Breaker::default());
+
+    let strange = mock!(Client::batch_get_item).then_output(|| {
+        let mut item = super::breaker::item(&target(), &breakers()[3]);
+        item.insert("state".to_owned(), text("half_open"));
+        BatchGetItemOutput::builder().responses("ledger", vec![item]).build()
+    });
+    let ledger = DynamoLedger::new(client(&[&strange]), "ledger");
+    let error = ledger.breaker(&target()).await.unwrap_err();
+    assert_eq!((error.kind, error.code.as_str()), (Kind::Refused, "BadRow"));
+}
+
+#[tokio::test]
+async fn a_breaker_is_written_behind_the_row_that_it_was_made_of() {
+    for breaker in breakers() {
+        let revision = breaker.revision;
+        let rule = mock!(Client::put_item)
+            .match_requests(move |input| {
+                let first = input.condition_expression() == Some("attribute_not_exists(#pk)");
+                let before = input.expression_attribute_values().map(|values| values[":before"].clone());
+                input.item().unwrap()["pk"] == text("target#loyalty")
+                    && input.item().unwrap()["revision"] == number(revision)
+                    && first == (revision == 1)
+                    && before == (revision > 1).then(|| number(revision - 1))
+            })
+            .then_output(|| PutItemOutput::builder().build());
+        let ledger = DynamoLedger::new(client(&[&rule]), "ledger");
+        assert!(ledger.set_breaker(&target(), &breaker).await.unwrap());
+    }
+    let rule = mock!(Client::put_item).then_error(|| condition_failed(None));
+    let ledger = DynamoLedger::new(client(&[&rule]), "ledger");
+    assert!(!ledger.set_breaker(&target(), &breakers()[2]).await.unwrap());
 }

@@ -1,6 +1,8 @@
 use std::sync::{Arc, Mutex};
 
 use aws_sdk_sqs::operation::change_message_visibility_batch::ChangeMessageVisibilityBatchOutput;
+use aws_sdk_sqs::operation::delete_message::DeleteMessageOutput;
+use aws_sdk_sqs::operation::receive_message::ReceiveMessageOutput;
 use aws_sdk_sqs::operation::send_message_batch::{SendMessageBatchInput, SendMessageBatchOutput};
 use aws_sdk_sqs::types::{
     BatchResultErrorEntry, ChangeMessageVisibilityBatchResultEntry, SendMessageBatchResultEntry,
@@ -191,4 +193,51 @@ async fn a_delay_that_one_receipt_did_not_get_is_a_failure() {
     });
     let error = inbox(&rule).delay(&["r".to_owned()], Duration::ZERO).await.unwrap_err();
     assert_eq!((error.kind, error.code.as_str()), (Kind::Refused, "ReceiptHandleIsInvalid"));
+}
+
+#[tokio::test]
+async fn one_message_is_taken_as_lambda_would_hand_it_over() {
+    let rule = mock!(Client::receive_message)
+        .match_requests(|input| {
+            input.max_number_of_messages() == Some(1)
+                && input.message_system_attribute_names() == [MessageSystemAttributeName::All]
+                && input.message_attribute_names() == ["All"]
+        })
+        .then_output(|| {
+            let attribute = MessageAttributeValue::builder().data_type("String").string_value("run-1");
+            let message = aws_sdk_sqs::types::Message::builder()
+                .message_id("m")
+                .receipt_handle("r")
+                .body("{}")
+                .attributes(MessageSystemAttributeName::MessageGroupId, "rid")
+                .attributes(MessageSystemAttributeName::ApproximateReceiveCount, "3")
+                .message_attributes("only", attribute.build().unwrap());
+            ReceiveMessageOutput::builder().messages(message.build()).build()
+        });
+    let inbox = SqsInbox::new(mock_client!(aws_sdk_sqs, RuleMode::MatchAny, [&rule]), "q");
+    let mut taken = inbox.take().await.unwrap().unwrap();
+    taken.system.sort();
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let expected = Received {
+        id: "m".to_owned(),
+        receipt: "r".to_owned(),
+        body: "{}".to_owned(),
+        system: vec![pair("ApproximateReceiveCount", "3"), pair("MessageGroupId", "rid")],
+        attributes: vec![pair("only", "run-1")],
+    };
+    assert_eq!(taken, expected);
+
+    let none = mock!(Client::receive_message).then_output(|| ReceiveMessageOutput::builder().build());
+    let inbox = SqsInbox::new(mock_client!(aws_sdk_sqs, RuleMode::MatchAny, [&none]), "q");
+    assert_eq!(inbox.take().await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn what_was_taken_is_removed_by_its_receipt() {
+    let rule = mock!(Client::delete_message)
+        .match_requests(|input| input.receipt_handle() == Some("r") && input.queue_url() == Some("q"))
+        .then_output(|| DeleteMessageOutput::builder().build());
+    let inbox = SqsInbox::new(mock_client!(aws_sdk_sqs, RuleMode::MatchAny, [&rule]), "q");
+    inbox.remove("r").await.unwrap();
+    assert_eq!(rule.num_calls(), 1);
 }
