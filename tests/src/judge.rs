@@ -22,6 +22,7 @@ pub async fn judge(rig: &Rig, oracle: &Oracle) -> Result<Vec<String>> {
     target(&rig.loyalty, &oracle.loyalty, LOYALTY_ATTRIBUTES, &opener, &mut wrong);
     target(&rig.warehouse, &oracle.warehouse, &[], &opener, &mut wrong);
     tickets(&run::tickets(rig).await?, oracle, &mut wrong);
+    outages(&run::outages(rig).await?, &mut wrong);
     dead_letters(rig, oracle, &mut wrong).await?;
     Ok(wrong)
 }
@@ -182,11 +183,8 @@ fn tickets(items: &[Value], oracle: &Oracle, wrong: &mut Vec<String>) {
         let text = |name: &str| item[name]["S"].as_str().map(str::to_owned);
         let of = |name| text(name).unwrap_or_default();
         counts.entry((of("stage"), of("reason"), of("model"), text("target"))).or_default().0 += 1;
-        if text("message_id").is_none()
-            || text("dead_letter_queue").is_none()
-            || !item["expires_at"]["N"].is_string()
-        {
-            wrong.push(format!("a ticket of {} lacks its message, queue or end", of("stage")));
+        if text("message_id").is_none() || !item["expires_at"]["N"].is_string() {
+            wrong.push(format!("a ticket of {} lacks its message or end", of("stage")));
         }
     }
     for ticket in &oracle.tickets {
@@ -199,6 +197,23 @@ fn tickets(items: &[Value], oracle: &Oracle, wrong: &mut Vec<String>) {
             let target = target.map(|target| format!(" for {target}")).unwrap_or_default();
             wrong.push(format!("tickets of {stage}{target}, {model}, {code}: {got}, expected {want}"));
         }
+    }
+}
+
+/// One target was away in the day, for many records, and there is one ticket of it.
+fn outages(items: &[Value], wrong: &mut Vec<String>) {
+    let of = |item: &Value, name: &str| item[name]["S"].as_str().unwrap_or_default().to_owned();
+    let away = |item: &&Value| {
+        of(item, "stage") == "deliver"
+            && of(item, "target") == "loyalty"
+            && ["target_unavailable", "target_unreachable"].contains(&of(item, "reason").as_str())
+    };
+    let found = items.iter().filter(away).count();
+    if found != 1 || items.len() != 1 {
+        wrong.push(format!(
+            "tickets of targets that were away: {found} of loyalty among {}, expected 1",
+            items.len()
+        ));
     }
 }
 

@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use serde_json::{Value, json};
 
 use crate::artifacts;
 use crate::aws::Aws;
@@ -186,6 +187,13 @@ impl Rig {
         &self.emulator
     }
 
+    /// Asks the function of a target, by its name in the template, as `datasync targets` and its schedule do.
+    pub async fn ask(&self, target: &str, work: &Value) -> Result<Value> {
+        let function = self.stack.output(&format!("Deliver{target}Name"))?;
+        let path = format!("/2015-03-31/functions/{function}/invocations");
+        self.aws().lambda("POST", &path, &json!({ "work": work })).await
+    }
+
     /// The source of this name.
     pub fn source(&self, name: &str) -> Result<&Source> {
         [&self.crm, &self.shop, &self.backoffice]
@@ -217,8 +225,7 @@ impl Secrets {
 
     async fn store(&self, aws: &Aws) -> Result<()> {
         // One as a pair, as it looks while a secret is being replaced.
-        let shop =
-            serde_json::json!({ "current": signature::secret(&random::<32>()?), "previous": self.shop });
+        let shop = json!({ "current": signature::secret(&random::<32>()?), "previous": self.shop });
         aws.put_secret("datasync/source/crm", &self.crm).await?;
         aws.put_secret("datasync/source/shop", &shop.to_string()).await?;
         aws.put_secret("datasync/source/backoffice", &self.backoffice).await?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::change::{Fate, Request};
 use crate::http::Answer;
@@ -203,8 +203,10 @@ pub async fn day_after(
         Ok(((), format!("{} tickets to come", oracle.tickets.len())))
     })
     .await?;
-    stage(progress, "bring loyalty back, push the closing", async {
+    stage(progress, "bring loyalty back, resume it, push the closing", async {
         rig.loyalty.bring_back();
+        // A probe would find it in a minute. Who knows that it is back need not wait.
+        rig.ask("Loyalty", &json!("resume")).await?;
         pushed.push(rig, &day.closing, oracle).await?;
         pushed.again(rig).await?;
         Ok(((), format!("{} changes accepted", pushed.accepted)))
@@ -272,8 +274,21 @@ pub async fn in_flight(rig: &Rig) -> Result<BTreeMap<String, usize>> {
     Ok(moving)
 }
 
-/// The tickets, as DynamoDB holds them.
+/// The tickets of records that were given up, as DynamoDB holds them.
 pub async fn tickets(rig: &Rig) -> Result<Vec<Value>> {
+    let mut tickets = all_tickets(rig).await?;
+    tickets.retain(|ticket| ticket["dead_letter_queue"]["S"].is_string());
+    Ok(tickets)
+}
+
+/// The tickets of what nothing was given up for: of targets that were away.
+pub async fn outages(rig: &Rig) -> Result<Vec<Value>> {
+    let mut tickets = all_tickets(rig).await?;
+    tickets.retain(|ticket| !ticket["dead_letter_queue"]["S"].is_string());
+    Ok(tickets)
+}
+
+async fn all_tickets(rig: &Rig) -> Result<Vec<Value>> {
     let mut items = rig.aws().scan(rig.stack.output("TicketTableName")?).await?;
     items.retain(|item| item["pk"]["S"].as_str().is_some_and(|pk| pk.starts_with("ticket#")));
     Ok(items)

@@ -283,6 +283,14 @@ pub fn rules() -> Vec<Rule> {
             breaches: sources_are_heard,
         },
         Rule {
+            name: "a target's schedule is off until its function wakes it, and tells it its mapping",
+            breaches: probes_sleep,
+        },
+        Rule {
+            name: "a function that sends to a target switches its own mapping and schedule alone",
+            breaches: switches_are_own,
+        },
+        Rule {
             name: "a stream is read from its oldest record, in halves when need be, and never gives up a record for nothing",
             breaches: streams_lose_nothing,
         },
@@ -627,6 +635,78 @@ fn sources_are_heard(template: &Template) -> Vec<String> {
             if !heard {
                 breaches.push(format!("nobody hears of {metric} of {function}"));
             }
+        }
+    }
+    breaches
+}
+
+/// The mappings of what is sent to targets: the mapping, its function, and the rule that wakes it.
+fn target_mappings(template: &Template) -> impl Iterator<Item = (&str, &str, String)> {
+    template
+        .mappings()
+        .filter(|(_, _, function, _)| binary(template, function) == "deliver")
+        .map(|(id, _, function, _)| (id, function, format!("{function}ProbeRule")))
+}
+
+fn probes_sleep(template: &Template) -> Vec<String> {
+    let mut breaches = Vec::new();
+    for (mapping, function, rule) in target_mappings(template) {
+        let properties = template.properties(&rule);
+        let told = list(&properties["Targets"]).iter().any(|target| {
+            let input = &target["Input"]["Fn::Sub"];
+            named(&target["Arn"]) == function
+                && input[0] == r#"{"work":{"probe":{"mapping":"${Mapping}"}}}"#
+                && named(&input[1]["Mapping"]) == mapping
+                && template.number(&target["RetryPolicy"]["MaximumRetryAttempts"]) == Some(0)
+        });
+        if properties["State"] != "DISABLED" || properties["ScheduleExpression"] != "rate(1 minute)" {
+            breaches.push(format!("{rule} costs something although {function} has nothing to look for"));
+        }
+        if !told {
+            breaches.push(format!("{rule} does not tell {function} which mapping is its own"));
+        }
+        if properties["Name"].is_null()
+            || properties["Name"] != template.properties(function)["Environment"]["Variables"]["PROBE_RULE"]
+        {
+            breaches.push(format!("{function} wakes another rule than {rule}"));
+        }
+        let admitted = template.of_type("AWS::Lambda::Permission").any(|(_, permission)| {
+            named(&permission["FunctionName"]) == function
+                && permission["Principal"] == "events.amazonaws.com"
+                && named(&permission["SourceArn"]) == rule
+        });
+        if !admitted {
+            breaches.push(format!("{rule} may not invoke {function}"));
+        }
+    }
+    breaches
+}
+
+fn switches_are_own(template: &Template) -> Vec<String> {
+    let switching = ["lambda:UpdateEventSourceMapping", "events:EnableRule", "events:DisableRule"];
+    let mut breaches = Vec::new();
+    for (function, _) in template.of_type("AWS::Lambda::Function") {
+        let own = target_mappings(template).find(|(_, sender, _)| *sender == function);
+        let mut may: BTreeSet<&str> = BTreeSet::new();
+        for statement in template.statements_of(function) {
+            for action in actions(statement).into_iter().filter(|action| switching.contains(action)) {
+                let fits = own.as_ref().is_some_and(|(mapping, _, rule)| match action {
+                    "lambda:UpdateEventSourceMapping" => {
+                        let arn = &statement["Resource"]["Fn::Sub"];
+                        text(&arn[0]).ends_with(":event-source-mapping:${Mapping}")
+                            && named(&arn[1]["Mapping"]) == *mapping
+                    }
+                    _ => many(&statement["Resource"]).into_iter().all(|one| named(one) == rule),
+                });
+                if fits {
+                    may.insert(action);
+                } else {
+                    breaches.push(format!("{function} may use {action} on what is not its own"));
+                }
+            }
+        }
+        if own.is_some() && may.len() != switching.len() {
+            breaches.push(format!("{function} may not stop and wake itself"));
         }
     }
     breaches
@@ -1382,7 +1462,8 @@ fn loops_match_mappings(template: &Template) -> Vec<String> {
         if template.properties(&format!("Deliver{target}")).is_null() {
             breaches.push(format!("{target} is not in the loop of the resources"));
         }
-        if !outputs.contains_key(&format!("{target}QueueUrl")) {
+        let named = [format!("{target}QueueUrl"), format!("Deliver{target}Name")];
+        if named.iter().any(|output| !outputs.contains_key(output)) {
             breaches.push(format!("{target} is not in the loop of the outputs"));
         }
     }

@@ -441,6 +441,103 @@ fn a_delivery_whose_answer_was_lost_comes_again_under_its_id() {
     });
 }
 
+/// How the schedule of a target's function stands, and its event source mapping.
+async fn switches(rig: &Rig, target: &str) -> (String, String) {
+    let rule = rig.stack.resource(&format!("Deliver{target}ProbeRule")).unwrap();
+    let rule = rig.aws().events("DescribeRule", &json!({ "Name": rule })).await.unwrap();
+    let mapping = rig.stack.resource(&format!("Deliver{target}Mapping")).unwrap();
+    let path = format!("/2015-03-31/event-source-mappings/{mapping}");
+    let mapping = rig.aws().lambda("GET", &path, &json!({})).await.unwrap();
+    (rule["State"].as_str().unwrap().to_owned(), mapping["State"].as_str().unwrap().to_owned())
+}
+
+/// Invokes a target's function with what its schedule is told to send, without waiting for its minute.
+async fn wake(rig: &Rig, target: &str) -> Value {
+    let rule = rig.stack.resource(&format!("Deliver{target}ProbeRule")).unwrap();
+    let targets = rig.aws().events("ListTargetsByRule", &json!({ "Rule": rule })).await.unwrap();
+    let input: Value = serde_json::from_str(targets["Targets"][0]["Input"].as_str().unwrap()).unwrap();
+    rig.ask(target, &input["work"]).await.unwrap()
+}
+
+fn settings(rig: &Rig, name: &str) -> Vec<Delivery> {
+    let mut deliveries = rig.warehouse.deliveries();
+    deliveries.retain(|delivery| delivery.accepted() && delivery.record().key.contains(name));
+    deliveries
+}
+
+async fn push_setting(rig: &Rig, name: &str) {
+    let change = format!(
+        r#"{{"model":"setting","operation":"create","key":{{"name":"{name}"}},"occurred_at":"2026-11-24T10:00:00Z","after":{{"name":"{name}","value":1}}}}"#
+    );
+    push(&rig.backoffice, &change).await;
+}
+
+fn on(rule: &str, mapping: &str) -> (String, String) {
+    (rule.to_owned(), mapping.to_owned())
+}
+
+#[test]
+fn a_paused_target_gets_nothing_and_loses_nothing() {
+    then(async |day| {
+        let rig = &day.rig;
+        assert_eq!(switches(rig, "Warehouse").await, on("DISABLED", "Enabled"));
+        let standing = rig.ask("Warehouse", &json!("pause")).await.unwrap();
+        assert_eq!(standing["state"], "paused", "{standing}");
+        assert_eq!(switches(rig, "Warehouse").await, on("ENABLED", "Enabled"));
+        assert_eq!(wake(rig, "Warehouse").await["applied"], true);
+        assert_eq!(switches(rig, "Warehouse").await, on("DISABLED", "Disabled"), "nothing runs for it");
+        for number in 0..3 {
+            push_setting(rig, &format!("while-paused-{number}")).await;
+        }
+        let waits = || async { Ok(run::in_flight(rig).await?.get("WarehouseQueue") == Some(&3)) };
+        run::wait(Duration::from_secs(60), "they do not wait in the queue", waits).await.unwrap();
+        // Nothing else moves: whatever would read the queue has had its time.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert!(settings(rig, "while-paused").is_empty());
+
+        let standing = rig.ask("Warehouse", &json!("resume")).await.unwrap();
+        assert_eq!(standing["state"], "closed", "{standing}");
+        wake(rig, "Warehouse").await;
+        assert_eq!(switches(rig, "Warehouse").await, on("DISABLED", "Enabled"));
+        until("they do not come", || settings(rig, "while-paused").len() == 3).await;
+        quiet(rig).await;
+    });
+}
+
+#[test]
+fn a_target_that_is_away_is_found_by_its_probe() {
+    then(async |day| {
+        let rig = &day.rig;
+        rig.warehouse.fail_with(503);
+        for number in 0..4 {
+            push_setting(rig, &format!("while-away-{number}")).await;
+        }
+        let opens = || async { Ok(rig.ask("Warehouse", &json!("status")).await?["state"] == "open") };
+        run::wait(Duration::from_secs(60), "the breaker stays closed", opens).await.unwrap();
+        assert_eq!(wake(rig, "Warehouse").await["state"], "open");
+        assert_eq!(switches(rig, "Warehouse").await, on("ENABLED", "Disabled"));
+        let tried = rig.warehouse.deliveries().len();
+        push_setting(rig, "while-away-4").await;
+        let waits = || async { Ok(run::in_flight(rig).await?.get("WarehouseQueue") == Some(&5)) };
+        run::wait(Duration::from_secs(60), "they do not wait in the queue", waits).await.unwrap();
+        assert_eq!(rig.warehouse.deliveries().len(), tried, "nobody asks it before the probe is due");
+
+        rig.warehouse.bring_back();
+        let closes = || async {
+            // A probe is due 45 seconds after the last one, however often somebody comes.
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            Ok(wake(rig, "Warehouse").await["state"] == "closed")
+        };
+        run::wait(Duration::from_secs(120), "the breaker stays open", closes).await.unwrap();
+        assert_eq!(switches(rig, "Warehouse").await, on("DISABLED", "Enabled"));
+        until("they do not come", || settings(rig, "while-away").len() == 5).await;
+        let away = |ticket: &Value| ticket["target"]["S"] == "warehouse";
+        assert_eq!(run::outages(rig).await.unwrap().iter().filter(|ticket| away(ticket)).count(), 1);
+        run::refuse_the_poison(rig);
+        quiet(rig).await;
+    });
+}
+
 #[test]
 fn a_lookup_that_is_away_holds_records_back_in_order() {
     then(async |day| {

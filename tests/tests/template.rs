@@ -42,6 +42,12 @@ fn statement<'a>(document: &'a mut Value, role: &str, sid: &str) -> &'a mut Valu
         .unwrap_or_else(|| panic!("{role} has no statement {sid}"))
 }
 
+/// A statement of the policy by which a target's function switches itself.
+fn switch<'a>(document: &'a mut Value, target: &str, number: usize) -> &'a mut Value {
+    let policy = properties(document, &format!("Deliver{target}SwitchPolicy"));
+    &mut policy["PolicyDocument"]["Statement"][number]
+}
+
 fn properties<'a>(document: &'a mut Value, id: &str) -> &'a mut Value {
     let resource = &mut document["Resources"][id];
     assert!(resource.is_object(), "the template has no {id}");
@@ -182,6 +188,41 @@ fn mutants() -> Mutants {
                 |d| {
                     let more = json!("GreaterThanThreshold");
                     properties(d, "CapturePullPosPricesSlotAlarm")["ComparisonOperator"] = more;
+                },
+            ],
+        ),
+        (
+            "a target's schedule is off until its function wakes it, and tells it its mapping",
+            vec![
+                |d| properties(d, "DeliverLoyaltyProbeRule")["State"] = json!("ENABLED"),
+                |d| properties(d, "DeliverLoyaltyProbeRule")["ScheduleExpression"] = json!("rate(1 hour)"),
+                |d| remove(&mut properties(d, "DeliverWarehouseProbeRule")["Targets"][0], "Input"),
+                |d| {
+                    let target = &mut properties(d, "DeliverWarehouseProbeRule")["Targets"][0];
+                    target["Input"]["Fn::Sub"][1]["Mapping"] = json!({ "Ref": "DeliverLoyaltyMapping" });
+                },
+                |d| remove(properties(d, "DeliverLoyaltyProbeRule"), "Name"),
+                |d| {
+                    properties(d, "DeliverLoyalty")["Environment"]["Variables"]["PROBE_RULE"] = json!("other")
+                },
+                |d| remove(&mut d["Resources"], "DeliverLoyaltyProbePermission"),
+            ],
+        ),
+        (
+            "a function that sends to a target switches its own mapping and schedule alone",
+            vec![
+                |d| {
+                    let other = json!({ "Fn::GetAtt": ["DeliverWarehouseProbeRule", "Arn"] });
+                    switch(d, "Loyalty", 0)["Resource"] = other;
+                },
+                |d| {
+                    let other = json!({ "Ref": "DeliverWarehouseMapping" });
+                    switch(d, "Loyalty", 1)["Resource"]["Fn::Sub"][1]["Mapping"] = other;
+                },
+                |d| switch(d, "Warehouse", 0)["Action"] = json!("events:EnableRule"),
+                |d| remove(&mut d["Resources"], "DeliverLoyaltySwitchPolicy"),
+                |d| {
+                    statement(d, "TransformRole", "Read")["Action"] = json!("lambda:UpdateEventSourceMapping")
                 },
             ],
         ),

@@ -1,7 +1,6 @@
 //! What the function needs of the outside.
 
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use sync_aws::clients::Clients;
@@ -10,9 +9,10 @@ use sync_aws::eventbridge::EventBridgeBus;
 use sync_aws::kms::KmsKeys;
 use sync_aws::secrets::SecretsManager;
 use sync_aws::sqs::{SqsInbox, SqsQueue};
+use sync_aws::switch::AwsSwitch;
 use sync_domain::delivery::CompiledTarget;
 use sync_domain::outcome::Stage;
-use sync_domain::ports::{HashKey, Inbox, KeyService, Ledger, Result, Secrets};
+use sync_domain::ports::{HashKey, Inbox, KeyService, Ledger, Result, Secrets, Switch};
 use sync_domain::protect::LedgerHasher;
 use sync_http::{Client, Guard};
 use sync_lambda::park::Parker;
@@ -34,6 +34,8 @@ pub struct Deps {
     pub secrets: Arc<dyn Secrets>,
     /// The queue that the messages come from.
     pub inbox: Arc<dyn Inbox>,
+    /// What feeds and wakes this function.
+    pub switch: Arc<dyn Switch>,
     /// Takes what cannot go on.
     pub parker: Parker,
     /// Sends.
@@ -46,8 +48,8 @@ pub struct Deps {
     pub now: fn() -> i64,
     /// An evenly distributed number.
     pub random: fn() -> u64,
-    /// Whether the target's trouble has been reported and not ended since.
-    pub troubled: AtomicBool,
+    /// Since when the target was not sent to when this process last woke the schedule, and when it did.
+    pub woken: Mutex<Option<(i64, i64)>>,
     /// The ledger's hash key, once it is there.
     pub hasher: OnceLock<LedgerHasher>,
 }
@@ -61,19 +63,21 @@ impl Deps {
         let sqs = clients.sqs();
         let dead_letters = Arc::new(SqsQueue::new(sqs.clone(), settings.dead_letter_queue_url));
         let bus = Arc::new(EventBridgeBus::new(clients.eventbridge(), settings.failure_bus));
+        let switch = AwsSwitch::new(clients.mappings(), clients.eventbridge(), settings.probe_rule);
         let keys = KmsKeys::new(clients.kms()).with_hash_key(HashKey::Ledger, settings.ledger_key_arn);
         Ok(Self {
             ledger: Arc::new(DynamoLedger::new(clients.dynamodb(), settings.ledger_table)),
             keys: Arc::new(keys),
             secrets: Arc::new(SecretsManager::new(clients.secrets_manager())),
             inbox: Arc::new(SqsInbox::new(sqs, settings.queue_url)),
+            switch: Arc::new(switch),
             parker: Parker::new(Stage::Deliver, dead_letters, bus).with_target(settings.target),
             http: Client::new(guard(&target, settings.allow_loopback)),
             max_receives: settings.max_receives,
             pace: Pace::new(target.target().endpoint.rate),
             now,
             random,
-            troubled: AtomicBool::new(false),
+            woken: Mutex::default(),
             hasher: OnceLock::new(),
             target,
         })

@@ -3,19 +3,21 @@
 use std::process::ExitCode;
 use std::time::Instant;
 
-use aws_lambda_events::sqs::SqsEvent;
-use deliver::{Deps, handle};
+use deliver::payload::{Answer, Payload};
+use deliver::{Deps, Done, invoke};
 use lambda_runtime::LambdaEvent;
 use sync_domain::outcome::Stage;
 use sync_lambda::deadline::Deadline;
 use sync_lambda::{start, telemetry};
 
 fn main() -> ExitCode {
-    start::function("deliver", Deps::from_env, async |deps: &Deps, event: LambdaEvent<SqsEvent>| {
+    start::function("deliver", Deps::from_env, async |deps: &Deps, event: LambdaEvent<Payload>| {
         let (started, deadline) = (Instant::now(), Deadline::of(&event.context));
-        let report = handle(event.payload, deps, deadline).await?;
-        let target = Some(&deps.target.target().target);
-        telemetry::batch_metrics(Stage::Deliver, target, &report.outcomes, started.elapsed());
-        Ok(report.response)
+        let Done { answer, outcomes } = invoke(event.payload, deps, deadline).await?;
+        if matches!(answer, Answer::Batch(_)) || !outcomes.is_empty() {
+            let target = Some(&deps.target.target().target);
+            telemetry::batch_metrics(Stage::Deliver, target, &outcomes, started.elapsed());
+        }
+        Ok(answer)
     })
 }

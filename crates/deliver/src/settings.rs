@@ -21,6 +21,8 @@ pub struct Settings {
     pub ledger_table: String,
     /// `LEDGER_KEY_ARN`: makes the ledger's keys and digests.
     pub ledger_key_arn: String,
+    /// `PROBE_RULE`: the rule that invokes the function once a minute while the target is away.
+    pub probe_rule: String,
     /// `MAX_RECEIVES`: `maxReceiveCount` of the queue; the last receive parks.
     pub max_receives: u32,
     /// `ALLOW_LOOPBACK`: lets the target be on this machine, for a laptop.
@@ -37,6 +39,7 @@ impl Settings {
             failure_bus: required(lookup, "FAILURE_BUS")?,
             ledger_table: required(lookup, "LEDGER_TABLE")?,
             ledger_key_arn: required(lookup, "LEDGER_KEY_ARN")?,
+            probe_rule: required(lookup, "PROBE_RULE")?,
             max_receives: or_default(lookup, "MAX_RECEIVES", 1_000)?,
             allow_loopback: or_default(lookup, "ALLOW_LOOPBACK", false)?,
         })
@@ -87,13 +90,14 @@ fn compile(files: &[ConfigFile], target: &TargetId) -> Result<CompiledTarget, Er
 mod tests {
     use super::*;
 
-    const SETTINGS: [(&str, &str); 6] = [
+    const SETTINGS: [(&str, &str); 7] = [
         ("TARGET", "loyalty"),
         ("QUEUE_URL", "q"),
         ("DEAD_LETTER_QUEUE_URL", "d"),
         ("FAILURE_BUS", "b"),
         ("LEDGER_TABLE", "t"),
         ("LEDGER_KEY_ARN", "k"),
+        ("PROBE_RULE", "r"),
     ];
 
     #[test]

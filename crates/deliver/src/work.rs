@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use sync_domain::change::Operation;
 use sync_domain::delivery::backoff::backoff;
+use sync_domain::delivery::breaker::{Seen, Trouble, aside, hold};
 use sync_domain::delivery::digest::{Content, digest};
 use sync_domain::delivery::filter::{Facts, NOT_CHANGED, Verdict, filter};
 use sync_domain::delivery::ledger::{Arrival, Decision, accepted, decide, doubted, in_doubt, outrun};
@@ -23,13 +23,6 @@ use sync_lambda::park::About;
 use crate::deps::Deps;
 use crate::http::{Attempt, Delivery, Sent, send};
 
-/// When a target that is misconfigured or paused is looked at again: every five minutes in the first hour, every
-/// quarter of an hour from then on, so that its receives (1,000, some ten days) end before the queue's retention does (14
-/// days): a record is parked with a ticket, it does not fade away.
-fn trouble_delay(received: u32) -> Duration {
-    Duration::from_secs(if received <= 12 { 300 } else { 900 })
-}
-
 /// What the ledger says of the records of a batch, by their row keys; kept up to date as the batch is worked.
 pub(crate) type Rows = HashMap<String, ports::Result<Option<LedgerRow>>>;
 
@@ -40,8 +33,12 @@ pub(crate) struct Work<'a> {
     /// The hash key, or why it is not there.
     pub(crate) hasher: Result<&'a LedgerHasher, Reason>,
     pub(crate) rows: Mutex<Rows>,
-    /// Why nothing more is sent in this batch.
-    pub(crate) trouble: Mutex<Option<Reason>>,
+    /// The batch is the probe of a target that is away.
+    pub(crate) probes: bool,
+    /// Why nothing (more) is sent in this batch.
+    pub(crate) stop: Mutex<Option<Reason>>,
+    /// What was seen of the target so far.
+    pub(crate) seen: Mutex<Seen>,
 }
 
 /// Whether the target gets an event, by what the event says alone.
@@ -57,6 +54,11 @@ pub(crate) fn verdict(deps: &Deps, event: &ReceivedEvent<'_>) -> Verdict {
 }
 
 impl Work<'_> {
+    /// What was seen of the target.
+    pub(crate) fn seen(&self) -> Seen {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Works a message to its outcome. One that panics every time is parked like any other that cannot go on: the loop over
     /// the batch would guard the others too, but let SQS move it in the end, without a ticket.
     pub(crate) async fn work(&self, turn: Turn<'_>) -> Outcome {
@@ -65,7 +67,8 @@ impl Work<'_> {
             Ok(outcome) => outcome,
             Err(_) => {
                 let reason = Reason::new("panicked", "");
-                let outcome = self.again_or_park(turn, reason, &About::default(), None).await;
+                let delay = self.backoff(turn, None);
+                let outcome = self.again_or_park(turn, reason, &About::default(), delay).await;
                 log(turn.message, None, &outcome);
                 outcome
             }
@@ -153,17 +156,21 @@ impl Work<'_> {
             Decision::Send(effect) => effect,
         };
         let delivery = Delivery { event, body: &turn.message.body, mapping, effect };
-        let attempt = match self.trouble() {
-            Some(reason) => Sent::Later(reason, Some(trouble_delay(turn.message.received))).into(),
+        let attempt = match self.stopped() {
+            Some(reason) => Sent::Held(reason).into(),
             None => send(self.deps, self.deadline, &delivery).await,
         };
+        self.notice(event, &attempt);
         if self.leaves_doubt(turn, &attempt) && !self.doubt(&row_key, event).await {
             return self.later(turn, event, ledger_away(), None).await;
         }
         let (row, outcome) = match attempt.sent {
             Sent::Later(reason, asked) => return self.later(turn, event, reason, asked).await,
+            Sent::Away(reason) => return self.later(turn, event, reason, None).await,
             Sent::Refused(reason) => return self.park(turn, event, reason).await,
-            Sent::Trouble(reason) => return self.trouble_with(turn, event, reason).await,
+            Sent::Held(reason) | Sent::Trouble(reason) | Sent::Gone(reason) => {
+                return self.hold(turn, event, reason).await;
+            }
             Sent::Accepted => {
                 (accepted(&arrival, event.key, turn.message.received, (self.deps.now)()), Outcome::Delivered)
             }
@@ -171,7 +178,6 @@ impl Work<'_> {
                 (outrun(&arrival, event.key, turn.message.received, (self.deps.now)()), Outcome::Stale)
             }
         };
-        self.deps.troubled.store(false, Ordering::Relaxed);
         if self.mark(&row_key, event, row).await {
             outcome
         } else {
@@ -202,7 +208,9 @@ impl Work<'_> {
     fn leaves_doubt(&self, turn: Turn<'_>, attempt: &Attempt) -> bool {
         let given_up = match attempt.sent {
             Sent::Refused(_) => true,
-            Sent::Later(..) | Sent::Trouble(_) => turn.message.is_last_receive(self.deps.max_receives),
+            Sent::Later(..) | Sent::Away(_) | Sent::Held(_) | Sent::Trouble(_) | Sent::Gone(_) => {
+                turn.message.is_last_receive(self.deps.max_receives)
+            }
             Sent::Accepted | Sent::Outrun => false,
         };
         given_up && (attempt.may_be_there || turn.message.received > 1)
@@ -255,26 +263,49 @@ impl Work<'_> {
         self.rows.lock().unwrap_or_else(PoisonError::into_inner).insert(key.to_owned(), row);
     }
 
-    fn trouble(&self) -> Option<Reason> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn stopped(&self) -> Option<Reason> {
+        self.stop.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Stops sending for this batch and reports the target's trouble, once until it takes something again.
-    async fn trouble_with(&self, turn: Turn<'_>, event: &ReceivedEvent<'_>, reason: Reason) -> Outcome {
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.clone());
-        let first = !self.deps.troubled.swap(true, Ordering::Relaxed);
-        if first && !self.deps.parker.report_only(turn.message, reason.clone(), &about(event)).await {
-            self.deps.troubled.store(false, Ordering::Relaxed);
-        }
-        self.later(turn, event, reason, Some(trouble_delay(turn.message.received))).await
+    /// Takes down what an attempt says of the target, and sends nothing more in this batch to one that needs help.
+    fn notice(&self, event: &ReceivedEvent<'_>, attempt: &Attempt) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let stop = match &attempt.sent {
+            Sent::Accepted | Sent::Outrun | Sent::Refused(_) => {
+                seen.worked |= attempt.answered;
+                return;
+            }
+            Sent::Away(reason) => {
+                seen.away.insert(event.envelope.rid.clone());
+                seen.reason = Some(reason.clone());
+                return;
+            }
+            Sent::Later(..) | Sent::Held(_) => return,
+            Sent::Trouble(reason) => {
+                seen.trouble = Some(Trouble::Misconfigured(reason.clone()));
+                reason
+            }
+            Sent::Gone(reason) => {
+                seen.trouble = Some(Trouble::Gone(reason.clone()));
+                reason
+            }
+        };
+        *self.stop.lock().unwrap_or_else(PoisonError::into_inner) = Some(stop.clone());
     }
 
     async fn park(&self, turn: Turn<'_>, event: &ReceivedEvent<'_>, reason: Reason) -> Outcome {
         let outcome = self.deps.parker.park(turn.message, reason, &about(event)).await;
         if matches!(outcome, Outcome::Retry(_)) {
-            self.set_back(turn, None).await;
+            self.set_back(turn, self.backoff(turn, None)).await;
         }
         outcome
+    }
+
+    /// Lets the message wait for the target's breaker.
+    async fn hold(&self, turn: Turn<'_>, event: &ReceivedEvent<'_>, reason: Reason) -> Outcome {
+        let received = turn.message.received;
+        let delay = if self.probes { aside(received) } else { hold(received, (self.deps.random)()) };
+        self.again_or_park(turn, reason, &about(event), delay).await
     }
 
     /// Lets the message come again behind a wait, or parks it if the queue would not hand it out again.
@@ -285,29 +316,27 @@ impl Work<'_> {
         reason: Reason,
         asked: Option<Duration>,
     ) -> Outcome {
-        self.again_or_park(turn, reason, &about(event), asked).await
+        self.again_or_park(turn, reason, &about(event), self.backoff(turn, asked)).await
     }
 
-    async fn again_or_park(
-        &self,
-        turn: Turn<'_>,
-        reason: Reason,
-        about: &About,
-        asked: Option<Duration>,
-    ) -> Outcome {
+    fn backoff(&self, turn: Turn<'_>, asked: Option<Duration>) -> Duration {
+        let received = turn.message.received;
+        let own = if self.probes { aside(received) } else { backoff(received, (self.deps.random)()) };
+        // A target may ask for more time, never for more receives: they are counted.
+        asked.map_or(own, |asked| asked.max(own))
+    }
+
+    async fn again_or_park(&self, turn: Turn<'_>, reason: Reason, about: &About, delay: Duration) -> Outcome {
         let (parker, most) = (&self.deps.parker, self.deps.max_receives);
         let outcome = parker.retry_or_park(turn.message, most, reason, about).await;
         if matches!(outcome, Outcome::Retry(_)) {
-            self.set_back(turn, asked).await;
+            self.set_back(turn, delay).await;
         }
         outcome
     }
 
     /// Hides the message and those behind it: one of them alone would not hold up its group.
-    async fn set_back(&self, turn: Turn<'_>, asked: Option<Duration>) {
-        let own = backoff(turn.message.received, (self.deps.random)());
-        // A target may ask for more time, never for more receives: they are counted.
-        let delay = asked.map_or(own, |asked| asked.max(own));
+    async fn set_back(&self, turn: Turn<'_>, delay: Duration) {
         if let Err(error) = self.deps.inbox.delay(&turn.receipts(), delay).await {
             // They come again when the queue's own visibility timeout ends.
             tracing::warn!(

@@ -64,14 +64,26 @@ impl Parker {
         if !all_done(&sent) {
             return Outcome::Retry(Reason::new("dead_letter_failed", reason.code));
         }
-        let dead_letter_queue = Some(self.queue.url().to_owned());
-        self.put_on_bus(message, reason, about, dead_letter_queue).await
+        self.put_on_bus(message, reason, about).await
     }
 
-    /// Reports a failure whose record stays in its own queue (a target that is misconfigured or paused).
-    /// False if the bus did not take the report.
-    pub async fn report_only(&self, message: &Message, reason: Reason, about: &About) -> bool {
-        matches!(self.put_on_bus(message, reason, about, None).await, Outcome::DeadLettered(_))
+    /// Reports what is wrong with the target itself; its records stay in their queue. `id` stands for the message: with the
+    /// same one a second report makes no second ticket. False if the bus did not take it.
+    pub async fn report_target(&self, reason: Reason, id: &str) -> bool {
+        let failure = FailureEvent {
+            stage: self.stage,
+            reason,
+            source: None,
+            model: None,
+            rid: None,
+            key: None,
+            event_id: None,
+            target: self.target.clone(),
+            message_id: id.to_owned(),
+            tries: 1,
+            dead_letter_queue: None,
+        };
+        all_done(&self.bus.report(&[failure]).await)
     }
 
     /// Lets the message come again, or parks it with `retries_exhausted` if the queue would not hand it out again.
@@ -89,13 +101,7 @@ impl Parker {
         }
     }
 
-    async fn put_on_bus(
-        &self,
-        message: &Message,
-        reason: Reason,
-        about: &About,
-        dead_letter_queue: Option<String>,
-    ) -> Outcome {
+    async fn put_on_bus(&self, message: &Message, reason: Reason, about: &About) -> Outcome {
         let failure = FailureEvent {
             stage: self.stage,
             reason: reason.clone(),
@@ -107,7 +113,7 @@ impl Parker {
             target: self.target.clone(),
             message_id: message.id.clone(),
             tries: message.received,
-            dead_letter_queue,
+            dead_letter_queue: Some(self.queue.url().to_owned()),
         };
         let reported = self.bus.report(std::slice::from_ref(&failure)).await;
         if all_done(&reported) {

@@ -42,7 +42,7 @@ pub fn text(ticket: &Ticket) -> String {
         None if failure.stage == Stage::CapturePull => {
             "A source is not read as it should be, or a row of it cannot go on."
         }
-        None => "A record cannot go on for now; it stays in its queue and is tried again.",
+        None => "Nothing is sent to a target for now; its events wait in its queue.",
     };
     let queue = failure.dead_letter_queue.as_deref().unwrap_or("none");
     let (message, tries, at) = (&failure.message_id, failure.tries, &ticket.failed_at);
@@ -73,9 +73,13 @@ fn advice(failure: &FailureEvent) -> &'static str {
         return "see what docs/OPERATIONS.md (Sources that are read) says of the reason; the log of the source's function names \
                 place and remedy. A source that is stopped takes a resync.";
     }
+    if failure.reason.code == "target_paused" {
+        return "the target says that it is gone (410) and is asked nothing any more. Nothing is lost for 14 days: its events wait \
+                in its own queue. Talk to its owner, then send to it again with `datasync targets resume`.";
+    }
     if failure.dead_letter_queue.is_none() {
-        return "check the target's address and credentials. Nothing is lost: its events wait in its own queue and go out \
-                when it accepts again.";
+        return "look whether the target is up, then check its address and credentials. Nothing is lost: its events wait in its \
+                own queue, one of them is tried every minute, and all go out when it accepts again.";
     }
     if failure.reason.code == "retries_exhausted" {
         return "the stage tried as often as it may. Look for what was down at that time, then redrive the dead-letter queue; \

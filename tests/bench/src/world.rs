@@ -123,6 +123,7 @@ endpoint: {{ url: \"http://{at}/hooks\", auth: {{ standard_webhooks: datasync/ta
                     ("FAILURE_BUS", text("failures")),
                     ("LEDGER_TABLE", text("ledger")),
                     ("LEDGER_KEY_ARN", key("ledger")),
+                    ("PROBE_RULE", text("probe")),
                     ("MAX_RECEIVES", text("1000")),
                     ("ALLOW_LOOPBACK", text("true")),
                 ],

@@ -16,10 +16,16 @@ pub(super) fn answered(deps: &Deps, delivery: &Delivery<'_>, response: &Response
         Class::Stale => Sent::Outrun,
         Class::Rejected => Sent::Refused(Reason::new("refused_by_target", place)),
         Class::Misconfigured => Sent::Trouble(Reason::new("target_misconfigured", place)),
-        Class::Paused => Sent::Trouble(Reason::new("target_paused", place)),
+        Class::Paused => Sent::Gone(Reason::new("target_paused", place)),
         Class::Retry => {
+            let reason = Reason::new("target_unavailable", place);
             let asked = response.header("retry-after").and_then(|text| retry_after(text, now));
-            Sent::Later(Reason::new("target_unavailable", place), asked)
+            // A target that asks for time is there; so is one that says that this request came too often or too early.
+            if response.status >= 500 && asked.is_none() {
+                Sent::Away(reason)
+            } else {
+                Sent::Later(reason, asked)
+            }
         }
     }
 }
@@ -33,6 +39,6 @@ pub(super) fn unanswered(error: sync_http::Error) -> Sent {
         sync_http::Error::Name
         | sync_http::Error::Connect
         | sync_http::Error::Broken
-        | sync_http::Error::Timeout => Sent::Later(Reason::new("target_unreachable", error.code()), None),
+        | sync_http::Error::Timeout => Sent::Away(Reason::new("target_unreachable", error.code())),
     }
 }

@@ -41,10 +41,16 @@ pub(crate) enum Sent {
     Outrun,
     /// It may work later; perhaps the target said when.
     Later(Reason, Option<Duration>),
+    /// The target is away: no answer, or an error of its own.
+    Away(Reason),
+    /// Nothing was sent: the target is not to be asked now.
+    Held(Reason),
     /// It will never work.
     Refused(Reason),
     /// Nothing will work until somebody helps the target or its configuration.
     Trouble(Reason),
+    /// The target wants nothing any more.
+    Gone(Reason),
 }
 
 /// What is known after sending.
@@ -55,12 +61,14 @@ pub(crate) struct Attempt {
     /// The target may have the event although it was not accepted: the request went out, and no answer came or one that
     /// does not prove the opposite.
     pub(crate) may_be_there: bool,
+    /// The target has answered.
+    pub(crate) answered: bool,
 }
 
 impl From<Sent> for Attempt {
     /// An attempt that did not reach the target.
     fn from(sent: Sent) -> Self {
-        Self { sent, may_be_there: false }
+        Self { sent, may_be_there: false, answered: false }
     }
 }
 
@@ -74,7 +82,7 @@ pub(crate) async fn send(deps: &Deps, deadline: Deadline, delivery: &Delivery<'_
         Err(error) => return no_secret(&error).into(),
     };
     let first = attempt(deps, deadline, delivery, Some(&secret)).await;
-    if !matches!(first.sent, Sent::Trouble(_)) {
+    if !matches!(first.sent, Sent::Trouble(_) | Sent::Gone(_)) {
         return first;
     }
     let second = match deps.secrets.refresh(name).await {
@@ -128,8 +136,10 @@ async fn attempt(
         Ok(response) => Attempt {
             may_be_there: !proves_refusal(response.status),
             sent: answered(deps, delivery, &response, now),
+            answered: true,
         },
         Err(error) => Attempt {
+            answered: false,
             may_be_there: matches!(error, sync_http::Error::Broken | sync_http::Error::Timeout),
             sent: unanswered(error),
         },

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sync_domain::ports::Kind;
 use sync_testkit::{Fault, Record, event_of};
 
-use crate::world::{OTHER_SECRET, PLAIN, SECRET, SECRET_NAME, Sample, World, batch, delete, update};
+use crate::world::{OTHER_SECRET, PLAIN, SECRET, SECRET_NAME, Sample, World, advance, batch, delete, update};
 
 #[tokio::test]
 async fn what_the_target_refuses_for_good_is_dead_lettered_at_once() {
@@ -103,14 +103,17 @@ async fn a_misconfigured_target_is_reported_once_and_loses_nothing() {
         let events = [&update(1), &Sample { email: "b", ..update(2) }];
         assert_eq!(world.work(batch(events)).await.len(), 2, "{status}");
         assert_eq!(world.arrived(), 1, "the other waits, and the same secret is not tried again");
-        assert_eq!(world.inbox.delays()[0].1, Duration::from_secs(300));
+        assert_eq!(world.inbox.delays()[0].1, Duration::from_secs(45));
         assert_eq!(world.inbox.delays()[0].0.len(), 2);
         assert_eq!(world.work(batch(events)).await.len(), 2);
+        assert_eq!(world.arrived(), 1, "nor is the target asked again");
         assert_eq!(world.reported(), ["target_misconfigured"], "the second batch tells nobody again");
         assert_eq!(world.bus.reported()[0].dead_letter_queue, None);
         assert_eq!((world.dead().len(), world.ledger.rows().len()), (0, 0));
 
+        world.ask(r#"{"work":"resume"}"#).await.unwrap();
         world.endpoint.always(200);
+        advance(10);
         assert!(world.work(batch(events)).await.is_empty());
         world.endpoint.always(status);
         assert!(!world.one(&Sample { email: "c", ..update(3) }).await);
@@ -135,7 +138,7 @@ async fn a_target_that_is_gone_is_paused() {
     world.endpoint.always(410);
     assert!(!world.one(&update(1)).await);
     assert_eq!((world.reported(), world.dead().len()), (vec!["target_paused".to_owned()], 0));
-    assert_eq!(world.inbox.delays()[0].1, Duration::from_secs(300));
+    assert_eq!(world.inbox.delays()[0].1, Duration::from_secs(45));
 }
 
 #[tokio::test]
@@ -197,6 +200,7 @@ async fn a_secret_that_is_missing_or_malformed_is_trouble_and_one_that_is_late_i
     assert!(!world.one(&update(1)).await);
     assert_eq!((world.reported(), world.arrived()), (vec!["target_misconfigured".to_owned()], 0));
     world.secrets.set(SECRET_NAME, SECRET);
+    world.ask(r#"{"work":"resume"}"#).await.unwrap();
     assert!(world.one(&update(1)).await);
 
     let world = World::plain().await;

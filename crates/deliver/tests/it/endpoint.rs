@@ -142,7 +142,8 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) -> io::Result<()
     }
 }
 
-fn parse(text: &str) -> Option<Got> {
+/// The request, once all of it is there.
+pub(crate) fn parse(text: &str) -> Option<Got> {
     let (head, body) = text.split_once("\r\n\r\n")?;
     let mut lines = head.lines();
     let line = lines.next()?.to_owned();

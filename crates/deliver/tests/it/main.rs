@@ -8,9 +8,11 @@
 )]
 
 mod answers;
+mod breaker;
 mod doubt;
 mod endpoint;
 mod ledger;
+mod outages;
 mod requests;
 mod samples;
 mod world;

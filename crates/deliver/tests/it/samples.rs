@@ -14,7 +14,15 @@ attributes: [customer_id, email, phone, { full_name: display_name }, tier, segme
 endpoint: { url: \"URL\", auth: { standard_webhooks: datasync/target/loyalty } }
 ";
 
-/// Of each file: how many requests arrive, how many records are dead-lettered and how many rows stand.
+/// What is no batch, and how the target stands then.
+const WORK: [(&str, &str); 4] = [
+    ("pause.json", "paused"),
+    ("probe.json", "closed"),
+    ("resume.json", "closed"),
+    ("status.json", "closed"),
+];
+
+/// Of each batch: how many requests arrive, how many records are dead-lettered and how many rows stand.
 const EXPECTED: [(&str, usize, usize, usize); 10] = [
     ("conflict.json", 1, 1, 1),
     ("create.json", 1, 0, 1),
@@ -34,7 +42,15 @@ async fn every_sample_ends_as_its_name_says() {
     let mut names: Vec<_> =
         fs::read_dir(&dir).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
-    assert_eq!(names, EXPECTED.map(|(name, ..)| name), "every sample is expected to end somehow");
+    let mut expected: Vec<_> =
+        EXPECTED.iter().map(|(name, ..)| *name).chain(WORK.map(|(name, _)| name)).collect();
+    expected.sort_unstable();
+    assert_eq!(names, expected, "every sample is expected to end somehow");
+    for (name, state) in WORK {
+        let payload = fs::read_to_string(dir.join(name)).unwrap();
+        let world = World::of(LOYALTY).await;
+        assert_eq!(world.ask(&payload).await.unwrap().state, state, "{name}");
+    }
     for (name, arrived, dead, rows) in EXPECTED {
         let event: SqsEvent = serde_json::from_slice(&fs::read(dir.join(name)).unwrap()).unwrap();
         let world = World::of(LOYALTY).await;

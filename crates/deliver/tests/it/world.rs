@@ -1,23 +1,25 @@
 //! The function with twins of its ports in memory, and events for it.
 
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::cell::Cell;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use aws_lambda_events::sqs::SqsEvent;
 use deliver::deps::guard;
 use deliver::pace::Pace;
-use deliver::{Deps, handle};
+use deliver::payload::{Answer, Payload, Standing};
+use deliver::{Deps, Done, Error, handle, invoke};
 use sync_config::{ConfigFile, SyncConfig};
 use sync_domain::delivery::CompiledTarget;
-use sync_domain::outcome::Stage;
+use sync_domain::delivery::breaker::Breaker;
+use sync_domain::outcome::{Outcome, Stage};
 use sync_domain::ports::LedgerRow;
 use sync_http::Client;
 use sync_lambda::deadline::Deadline;
 use sync_lambda::park::Parker;
 use sync_testkit::{
-    MemoryFailureBus, MemoryInbox, MemoryKeyService, MemoryLedger, MemoryQueue, MemorySecrets, Record,
-    event_of,
+    MemoryFailureBus, MemoryInbox, MemoryKeyService, MemoryLedger, MemoryQueue, MemorySecrets, MemorySwitch,
+    Record, event_of,
 };
 
 use crate::endpoint::Endpoint;
@@ -27,8 +29,20 @@ pub(crate) const OTHER_SECRET: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBk
 pub(crate) const SECRET_NAME: &str = "datasync/target/loyalty";
 pub(crate) const NOW: i64 = 1_795_559_963;
 
-/// The seconds that the function's clock shows.
-static CLOCK: AtomicI64 = AtomicI64::new(NOW);
+thread_local! {
+    /// The seconds that the function's clock shows; each test has a thread and a clock of its own.
+    static CLOCK: Cell<i64> = const { Cell::new(NOW) };
+}
+
+/// What the function's clock shows.
+pub(crate) fn now() -> i64 {
+    CLOCK.get()
+}
+
+/// Moves the function's clock.
+pub(crate) fn advance(seconds: i64) {
+    CLOCK.set(CLOCK.get() + seconds);
+}
 
 pub(crate) struct World {
     pub(crate) endpoint: Endpoint,
@@ -36,6 +50,7 @@ pub(crate) struct World {
     pub(crate) keys: MemoryKeyService,
     pub(crate) secrets: MemorySecrets,
     pub(crate) inbox: MemoryInbox,
+    pub(crate) switch: MemorySwitch,
     pub(crate) dead_letters: MemoryQueue,
     pub(crate) bus: MemoryFailureBus,
     pub(crate) deps: Deps,
@@ -63,23 +78,63 @@ impl World {
         let secrets = MemorySecrets::new().with(SECRET_NAME, SECRET);
         let (ledger, keys, inbox) = (MemoryLedger::new(), MemoryKeyService::new(), MemoryInbox::new());
         let (dead_letters, bus) = (MemoryQueue::new("loyalty-dead-letters"), MemoryFailureBus::new());
+        let switch = MemorySwitch::new();
         let parker = Parker::new(Stage::Deliver, Arc::new(dead_letters.clone()), Arc::new(bus.clone()));
         let deps = Deps {
             ledger: Arc::new(ledger.clone()),
             keys: Arc::new(keys.clone()),
             secrets: Arc::new(secrets.clone()),
             inbox: Arc::new(inbox.clone()),
+            switch: Arc::new(switch.clone()),
             parker: parker.with_target(target.target().target.clone()),
             http: Client::new(guard(&target, true)),
             max_receives: 1_000,
             pace: Pace::new(target.target().endpoint.rate),
-            now: || CLOCK.load(Ordering::SeqCst),
+            now,
             random: || u64::MAX,
-            troubled: AtomicBool::new(false),
+            woken: Mutex::default(),
             hasher: OnceLock::new(),
             target,
         };
-        Self { endpoint, ledger, keys, secrets, inbox, dead_letters, bus, deps }
+        Self { endpoint, ledger, keys, secrets, inbox, switch, dead_letters, bus, deps }
+    }
+
+    /// Another running instance of the function.
+    pub(crate) fn instance(&self) -> Deps {
+        let target = CompiledTarget::compile(self.deps.target.target().clone()).unwrap();
+        let parker =
+            Parker::new(Stage::Deliver, Arc::new(self.dead_letters.clone()), Arc::new(self.bus.clone()));
+        Deps {
+            ledger: Arc::clone(&self.deps.ledger),
+            keys: Arc::new(self.keys.clone()),
+            secrets: Arc::new(self.secrets.clone()),
+            inbox: Arc::clone(&self.deps.inbox),
+            switch: Arc::new(self.switch.clone()),
+            parker: parker.with_target(target.target().target.clone()),
+            http: self.deps.http.clone(),
+            max_receives: 1_000,
+            pace: Pace::new(target.target().endpoint.rate),
+            now,
+            random: || u64::MAX,
+            woken: Mutex::default(),
+            hasher: OnceLock::new(),
+            target,
+        }
+    }
+
+    /// The breaker's row.
+    pub(crate) fn breaker(&self) -> Breaker {
+        self.ledger.standing(&self.deps.target.target().target)
+    }
+
+    /// What `datasync targets` or the schedule asks for.
+    pub(crate) async fn ask(&self, payload: &str) -> Result<Standing, Error> {
+        ask(&self.deps, payload).await.map(|(standing, _)| standing)
+    }
+
+    /// An invocation of the schedule.
+    pub(crate) async fn probe(&self) -> Result<Standing, Error> {
+        self.ask(PROBE).await
     }
 
     /// Works a batch; the answer is the ids of the messages that come again.
@@ -120,6 +175,19 @@ impl World {
 
     pub(crate) fn arrived(&self) -> usize {
         self.endpoint.got().len()
+    }
+}
+
+/// What the schedule sends.
+pub(crate) const PROBE: &str = r#"{"work":{"probe":{"mapping":"0b8a29"}}}"#;
+
+/// Invokes an instance with what is no batch.
+pub(crate) async fn ask(deps: &Deps, payload: &str) -> Result<(Standing, Vec<Outcome>), Error> {
+    let payload: Payload = serde_json::from_str(payload).unwrap();
+    let Done { answer, outcomes } = invoke(payload, deps, Deadline::after(Duration::from_secs(60))).await?;
+    match answer {
+        Answer::Standing(standing) => Ok((standing, outcomes)),
+        Answer::Batch(_) => panic!("a batch was answered"),
     }
 }
 

@@ -127,11 +127,13 @@ async fn a_record_is_parked_on_its_last_receive_only() {
 }
 
 #[tokio::test]
-async fn a_report_without_a_dead_letter_says_so() {
+async fn what_is_wrong_with_a_target_is_reported_without_a_record() {
     let stage = stage();
-    assert!(stage.parker.report_only(&message(), Reason::new("target_misconfigured", "401"), &about()).await);
-    assert_eq!(stage.bus.reported().remove(0).dead_letter_queue, None);
+    assert!(stage.parker.report_target(Reason::new("target_misconfigured", "401"), "breaker-7").await);
+    let failure = stage.bus.reported().remove(0);
+    assert_eq!((failure.dead_letter_queue, failure.rid, failure.event_id), (None, None, None));
+    assert_eq!((failure.message_id.as_str(), failure.reason.place.as_str()), ("breaker-7", "401"));
     assert!(stage.queue.entries().is_empty());
     stage.bus.faults.outage(Kind::Unavailable);
-    assert!(!stage.parker.report_only(&message(), Reason::new("x", ""), &about()).await);
+    assert!(!stage.parker.report_target(Reason::new("x", ""), "breaker-8").await);
 }

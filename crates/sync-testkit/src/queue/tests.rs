@@ -117,3 +117,27 @@ fn a_message_that_was_received_too_often_moves_to_the_dead_letters() {
     assert!(queue.receive(10).records.is_empty());
     assert_eq!(dead.entries(), [entry("a", "1")]);
 }
+
+#[test]
+fn a_message_that_was_taken_holds_up_its_group_until_it_is_set_back_or_removed() {
+    let queue = MemoryQueue::new("q");
+    send(&queue, &[("a", "1"), ("a", "2"), ("b", "3")]);
+    let take = || queue.take().now_or_never().unwrap().unwrap();
+    let first = take().unwrap();
+    assert_eq!(first.body, "body-1");
+    assert!(first.system.contains(&("MessageGroupId".to_owned(), "a".to_owned())));
+    assert!(first.system.contains(&("ApproximateReceiveCount".to_owned(), "1".to_owned())));
+    assert_eq!(take().unwrap().body, "body-3", "the other of its group waits");
+    assert_eq!(take(), None);
+    let delayed = queue.delay(std::slice::from_ref(&first.receipt), Duration::from_secs(100));
+    delayed.now_or_never().unwrap().unwrap();
+    queue.advance(Duration::from_secs(99));
+    assert_eq!(take(), None);
+    queue.advance(Duration::from_secs(1));
+    let again = take().unwrap();
+    assert_eq!(again.body, "body-1");
+    queue.remove(&first.receipt).now_or_never().unwrap().unwrap();
+    assert_eq!(queue.stored().len(), 3, "the receipt of an earlier receive removes nothing");
+    queue.remove(&again.receipt).now_or_never().unwrap().unwrap();
+    assert_eq!(take().unwrap().body, "body-2");
+}

@@ -263,11 +263,11 @@ async fn an_alert_says_what_where_and_what_to_do_and_no_value() {
 }
 
 #[tokio::test]
-async fn a_record_that_waits_in_its_queue_is_not_called_a_dead_letter() {
+async fn a_target_that_is_away_is_not_called_a_dead_letter() {
     let stand = Stand::new();
     stand.handle(&event("target-misconfigured")).await.unwrap();
     let [(_, text)] = stand.alerts.sent().try_into().unwrap();
-    assert!(text.contains("stays in its queue") && !text.contains("redrive"), "{text}");
+    assert!(text.contains("its events wait in its queue") && !text.contains("redrive"), "{text}");
 }
 
 #[tokio::test]
