@@ -7,6 +7,7 @@ mod pull;
 mod reveal;
 mod sql;
 pub mod sweep;
+mod targets;
 mod template;
 mod validate;
 
@@ -22,6 +23,7 @@ pub use self::pull::{Backfill, Pull, Resync};
 pub use self::reveal::Reveal;
 pub use self::sql::Sql;
 pub use self::sweep::Sweep;
+pub use self::targets::Targets;
 pub use self::validate::Validate;
 
 /// Checks a configuration before a deploy, sets sources up and reads them anew, opens sealed values.
@@ -58,6 +60,8 @@ enum Command {
     Sweep(Sweep),
     /// Looks at the dead letters of one target or stage, sends them back to its queue, or deletes them.
     DeadLetters(DeadLetters),
+    /// Says how a target stands, pauses it or resumes it.
+    Targets(Targets),
 }
 
 const DEFAULT_CONFIG: &str = "infra/layer/sync";
@@ -98,6 +102,9 @@ pub enum Error {
     /// Dead letters could not be worked.
     #[error("dead letters")]
     DeadLetters(#[from] dead_letters::Error),
+    /// The target's function did not do what it was asked for.
+    #[error("not done")]
+    Targets(#[from] targets::Error),
     /// A sealed value could not be opened.
     #[error("not opened")]
     Reveal(#[from] reveal::Error),
@@ -140,6 +147,10 @@ pub fn run(arguments: &Arguments, input: &mut dyn Read, out: &mut dyn Write) -> 
         }
         Command::DeadLetters(command) => {
             dead_letters::run(command, out)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Targets(command) => {
+            targets::run(command, out)?;
             Ok(ExitCode::SUCCESS)
         }
     }

@@ -19,6 +19,10 @@ pub(crate) const NO_SECRET: &str = "none";
 /// The longest run of a minute (`RunSeconds`).
 const LONGEST_RUN: u32 = 54;
 
+/// The longest name of a target's entry: it is part of the name of a rule (`<stack>-<entry>-probe`), which has 64 characters
+/// at most and needs some for the stack.
+const LONGEST_ENTRY: usize = 40;
+
 /// What was found in the template.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
@@ -441,6 +445,12 @@ impl Check<'_> {
         let mut seen = BTreeSet::new();
         for (name, entry) in &entries.0 {
             let path = format!("Mappings.Targets.{}", name.value);
+            if name.value.len() > LONGEST_ENTRY {
+                let message = format!(
+                    "is longer than {LONGEST_ENTRY} characters, and part of a name that can have 64; give the entry another name, here and in the lists"
+                );
+                self.error(name.referenced, &path, message);
+            }
             if !seen.insert(entry.name.value.as_str()) {
                 self.error(
                     entry.name.referenced,

@@ -109,6 +109,16 @@ fn what_the_filter_policy_has_too_much_is_a_warning() {
 }
 
 #[test]
+fn an_entry_that_makes_a_name_too_long_is_refused() {
+    let named = |length: usize| found(&TEMPLATE.replace("LoyaltyEu", &"L".repeat(length))).0;
+    assert_eq!(named(40), Vec::<String>::new());
+    let errors = named(41);
+    let expected =
+        format!("template.yaml:6:5: Mappings.Targets.{}: is longer than 40 characters", "L".repeat(41));
+    assert!(errors.iter().any(|error| error.starts_with(&expected)), "{errors:#?}");
+}
+
+#[test]
 fn a_filter_policy_beyond_the_limit_is_refused() {
     let names: Vec<_> = (0..19).map(|n| format!("a{n}")).collect();
     let (errors, _) =
