@@ -116,11 +116,14 @@ async fn tell(deps: &Deps, row: Breaker) -> Result<Breaker> {
 /// is another one now and does it again.
 async fn apply(deps: &Deps, mut row: Breaker, mapping: &str) -> Result<Breaker> {
     let target = &deps.target.target().target;
+    let mut touched = false;
     for _ in 0..TRIES {
-        if row.applied_at.is_some() {
+        // What somebody else has applied meanwhile, we may have undone.
+        if row.applied_at.is_some() && !touched {
             return Ok(row);
         }
         deps.switch.feed(mapping, row.is_fed()).await?;
+        touched = true;
         let applied = row.applied((deps.now)());
         if deps.ledger.set_breaker(target, &applied).await? {
             match row.halt() {

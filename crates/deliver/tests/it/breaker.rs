@@ -1,15 +1,16 @@
 //! The breaker's row, the mapping and the schedule: what is done by whom, and what is left when somebody dies in between.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use sync_domain::delivery::breaker::{Breaker, Failing, INTERVAL_S, SETTLES_S, State};
 use sync_domain::id::TargetId;
 use sync_domain::outcome::Outcome;
-use sync_domain::ports::{Kind, Ledger, LedgerRow, Queue, QueueEntry, Result};
+use sync_domain::ports::{Kind, Ledger, LedgerRow, Queue, QueueEntry, Result, Switch};
 use sync_lambda::deadline::Deadline;
-use sync_testkit::{Fault, Faults, MemoryLedger, MemoryQueue};
+use sync_testkit::{Fault, Faults, MemoryLedger, MemoryQueue, MemorySwitch};
 
 use crate::world::{PLAIN, PROBE, Sample, World, advance, ask, batch, delete, now, update};
 
@@ -386,4 +387,75 @@ async fn nothing_is_sent_while_the_breaker_cannot_be_read_or_nobody_knows_what_i
     world.ledger.breaker_faults.outage(Kind::Unavailable);
     world.probe().await.unwrap_err();
     world.ask(r#"{"work":"status"}"#).await.unwrap_err();
+}
+
+/// A switch that somebody else is faster at: just before the first call of a kind they resume the target.
+struct Meddled {
+    switch: MemorySwitch,
+    ledger: MemoryLedger,
+    target: TargetId,
+    /// Before the mapping is stopped, and then they start it as well; or before the schedule is.
+    before_feed: bool,
+    done: AtomicBool,
+}
+
+impl Meddled {
+    fn of(world: &World, before_feed: bool) -> Arc<Self> {
+        let target = world.deps.target.target().target.clone();
+        let (switch, ledger) = (world.switch.clone(), world.ledger.clone());
+        Arc::new(Self { switch, ledger, target, before_feed, done: AtomicBool::new(false) })
+    }
+
+    async fn meddle(&self) -> Result<()> {
+        if self.done.swap(true, Ordering::SeqCst) {
+            return Ok(());
+        }
+        let resumed = self.ledger.standing(&self.target).resume().unwrap();
+        assert!(self.ledger.set_breaker(&self.target, &resumed).await?);
+        self.switch.wake(true).await?;
+        if self.before_feed {
+            self.switch.feed("0b8a29", true).await?;
+            assert!(self.ledger.set_breaker(&self.target, &resumed.applied(now())).await?);
+            self.switch.wake(false).await?;
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Switch for Meddled {
+    async fn feed(&self, mapping: &str, on: bool) -> Result<()> {
+        if self.before_feed && !on {
+            self.meddle().await?;
+        }
+        self.switch.feed(mapping, on).await
+    }
+
+    async fn wake(&self, on: bool) -> Result<()> {
+        if !self.before_feed && !on {
+            self.meddle().await?;
+        }
+        self.switch.wake(on).await
+    }
+}
+
+#[tokio::test]
+async fn whoever_stops_the_mapping_too_late_starts_it_again() {
+    let (mut world, _) = opened().await;
+    world.deps.switch = Meddled::of(&world, true);
+    assert_eq!(world.probe().await.unwrap().state, "closed");
+    assert!(world.switch.feeds(), "the target was resumed, and would get nothing");
+    assert!(world.breaker().rests() && !world.switch.wakes());
+}
+
+#[tokio::test]
+async fn whoever_stops_the_schedule_too_late_wakes_it_again() {
+    let mut world = World::plain().await;
+    world.ask(r#"{"work":"pause"}"#).await.unwrap();
+    world.deps.switch = Meddled::of(&world, false);
+    world.probe().await.unwrap();
+    assert!(world.breaker().is_fed() && !world.breaker().rests());
+    assert!(world.switch.wakes(), "the mapping is still off, and nobody else would start it");
+    world.probe().await.unwrap();
+    assert!(world.switch.feeds() && !world.switch.wakes());
 }
