@@ -23,6 +23,8 @@ chaos: export CHAOS_KILLS ?= 20
 chaos: export CHAOS_SEEDS ?= 5
 chaos: export CHAOS_CHANGES ?= 30000
 chaos: export CHAOS_LETTERS ?= 10000
+chaos: export CHAOS_ROWS ?= 200000
+chaos: export CHAOS_OVERLAPS ?= 50
 chaos: .venv/sam/ready .venv/emulator/ready .venv/postgres/ready .venv/debezium/ready
 	cargo test --package sync-chaos --package sync-sources -- --nocapture
 

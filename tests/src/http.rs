@@ -162,6 +162,26 @@ async fn connection(stream: TokioIo<tokio::net::TcpStream>, handler: Handler) {
     let _ = hyper::server::conn::http1::Builder::new().serve_connection(stream, service).await;
 }
 
+/// Passes a call on to another address as it came, and the answer back.
+pub async fn pass_on(client: &PlainClient, call: Call, to: &str) -> Response<Full<Bytes>> {
+    let (mut head, body) = call.into_parts();
+    let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
+    let Ok(uri) = format!("{to}{path}").parse() else { return answer(400, "text/plain", "no such path") };
+    head.uri = uri;
+    match send(client, Request::from_parts(head, Full::new(body))).await {
+        Ok(Answer { status, mut headers, body }) => {
+            // The body has a length now, and the connection is another.
+            headers.remove(http::header::TRANSFER_ENCODING);
+            headers.remove(http::header::CONNECTION);
+            let mut response = answer(status, "", "");
+            *response.headers_mut() = headers;
+            *response.body_mut() = Full::new(body);
+            response
+        }
+        Err(error) => answer(502, "text/plain", format!("{error:#}")),
+    }
+}
+
 /// An answer to give.
 pub fn answer(status: u16, content_type: &str, body: impl Into<String>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(body.into())));

@@ -34,7 +34,7 @@ pub struct Table {
     /// The columns of its key.
     pub key: &'static str,
     /// The rows that count: those that are deleted in name only do not.
-    live: &'static str,
+    pub live: &'static str,
 }
 
 /// One table per way of capture.
@@ -101,6 +101,11 @@ impl PointOfSale {
         &self.client
     }
 
+    /// Another one, for those who write at the same time.
+    pub async fn session(&self) -> Result<Client> {
+        Ok(self.server.session(&self.server.url("pos")).await?)
+    }
+
     /// What an administrator does once: runs what `datasync sql` prints for each source.
     pub async fn prepare(&self) -> Result<()> {
         for table in TABLES {
@@ -157,7 +162,7 @@ impl PointOfSale {
     /// Every row that a target must hold in the end: its name, and the row as the database itself writes it as JSON.
     pub async fn rows(&self) -> Result<BTreeMap<RecordName, String>> {
         let mut rows = BTreeMap::new();
-        let session = self.server.session(&self.server.url("pos")).await?;
+        let session = self.session().await?;
         session
             .batch_execute(
                 "SET TimeZone = 'UTC'; SET DateStyle = 'ISO'; SET bytea_output = 'hex'; SET extra_float_digits = 1",

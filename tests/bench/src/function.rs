@@ -31,6 +31,15 @@ pub struct Function {
     started: Instant,
 }
 
+/// What came of an invocation.
+#[derive(Debug)]
+pub enum Outcome {
+    /// An answer.
+    Answered(Invocation),
+    /// The end of the process.
+    Died,
+}
+
 /// What a process has taken of the machine's memory, in bytes.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Memory {
@@ -70,18 +79,38 @@ impl Function {
 
     /// Invokes it once, unless it dies over it: then there is no answer.
     pub fn invoke_or_die(&mut self, event: String) -> Result<Option<Invocation>> {
-        self.runtime.hand_out(event);
+        self.begin(event);
         let until = Instant::now() + PATIENCE;
         while Instant::now() < until {
-            if let Some(invocation) = self.runtime.answered()? {
-                return Ok(Some(invocation));
+            match self.outcome()? {
+                Some(Outcome::Answered(invocation)) => return Ok(Some(invocation)),
+                Some(Outcome::Died) => return Ok(None),
+                None => std::thread::park_timeout(Duration::from_millis(1)),
             }
-            if self.child.try_wait()?.is_some() {
-                return self.runtime.answered();
-            }
-            std::thread::park_timeout(Duration::from_millis(1));
         }
         bail!("the function neither answers nor dies")
+    }
+
+    /// Begins an invocation and goes on.
+    pub fn begin(&self, event: String) {
+        self.runtime.hand_out(event);
+    }
+
+    /// What came of it, if it is over.
+    pub fn outcome(&mut self) -> Result<Option<Outcome>> {
+        // In this order: it may answer and end in between.
+        let ended = self.child.try_wait()?.is_some();
+        let answered = self.runtime.answered()?.map(Outcome::Answered);
+        Ok(answered.or(ended.then_some(Outcome::Died)))
+    }
+
+    /// Sends it a signal: `STOP` freezes it, `CONT` lets it go on.
+    pub fn signal(&self, name: &str) -> Result<()> {
+        let status = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status()?;
+        if !status.success() {
+            bail!("the function does not get the signal {name}");
+        }
+        Ok(())
     }
 
     /// Its memory so far.

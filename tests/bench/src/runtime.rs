@@ -1,5 +1,6 @@
 //! A runtime API as Lambda has it: hands one function one event after another and takes the answers.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -9,6 +10,9 @@ use crate::http::{Request, Response, Server};
 
 /// Longer than any function may run: an invocation that takes longer is lost.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// No two requests have the same id, whichever function they go to: it is by the id that a lease knows its owner.
+static REQUESTS: AtomicU64 = AtomicU64::new(1);
 
 /// One invocation, seen from outside.
 #[derive(Debug)]
@@ -25,7 +29,6 @@ struct State {
     event: Option<String>,
     handed_out: Option<Instant>,
     answer: Option<(Instant, Result<String, String>)>,
-    invocations: u64,
     closed: bool,
 }
 
@@ -61,12 +64,12 @@ impl Shared {
             None if state.closed => Some(None),
             None => None,
             Some(event) => {
-                state.invocations += 1;
                 state.handed_out = Some(Instant::now());
-                Some(Some((event, state.invocations)))
+                Some(Some(event))
             }
         });
-        let Some(Some((event, number))) = event else { return Response::new(410, "text/plain", "closed") };
+        let Some(Some(event)) = event else { return Response::new(410, "text/plain", "closed") };
+        let number = REQUESTS.fetch_add(1, Ordering::Relaxed);
         let deadline = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() + timeout;
         let mut response = Response::new(200, "application/json", event);
         response.headers.extend([

@@ -1,15 +1,19 @@
 //! The emulator with the queue, tables, key and secret that a capture function works with; nothing consumes the queue, so
-//! that every message that was ever handed off can be read in the end.
+//! that every message that was ever handed off can be read in the end. For long runs there is a queue beside the emulator:
+//! see [`Front`].
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use serde_json::json;
+use serde_json::{Value, json};
 use sync_bench::function::{Function, Launch};
+use sync_bench::stub::Stub;
 use sync_tests::aws::{ACCESS_KEY, Aws, REGION, SECRET_KEY};
 use sync_tests::emulator::Emulator;
 use sync_tests::place::{self, RunFolder};
+
+use crate::front::Front;
 
 /// What an invocation may take.
 const TIMEOUT: Duration = Duration::from_secs(50);
@@ -18,6 +22,8 @@ const TIMEOUT: Duration = Duration::from_secs(50);
 pub struct Bed {
     aws: Aws,
     environment: Vec<(String, String)>,
+    changes: String,
+    queue: Stub,
     run: RunFolder,
     // Last: it goes after everything that talks to it.
     _emulator: Emulator,
@@ -56,7 +62,7 @@ impl Bed {
             ("AWS_LAMBDA_LOG_GROUP_NAME", "chaos".to_owned()),
             ("AWS_LAMBDA_LOG_STREAM_NAME", "chaos".to_owned()),
             ("SYNC_CONFIG_DIR", place::root().join("infra/layer/sync").display().to_string()),
-            ("CHANGES_QUEUE_URL", changes),
+            ("CHANGES_QUEUE_URL", changes.clone()),
             ("DEAD_LETTER_QUEUE_URL", dead_letters),
             ("CHECKPOINT_TABLE", "checkpoints".to_owned()),
             ("FAILURE_BUS", "failures".to_owned()),
@@ -67,7 +73,12 @@ impl Bed {
             ("DEAD_LETTER_BUCKET", "dead-letters".to_owned()),
         ];
         let environment = environment.map(|(name, value)| (name.to_owned(), value)).to_vec();
-        Ok(Self { aws, environment, run, _emulator: emulator })
+        Ok(Self { aws, environment, changes, queue: Stub::start([])?, run, _emulator: emulator })
+    }
+
+    /// A way to AWS for one function.
+    pub async fn front(&self) -> Result<Front> {
+        Front::open(self.aws.endpoint(), &self.queue.url()).await
     }
 
     /// Sets a variable of the functions that are started from now on.
@@ -83,8 +94,31 @@ impl Bed {
 
     /// Starts a function, with a failpoint or without.
     pub fn start(&self, name: &'static str, binary: PathBuf, failpoint: Option<&str>) -> Result<Function> {
+        self.launch(name, binary, failpoint, None)
+    }
+
+    /// Starts a function that goes through a front.
+    pub fn start_behind(
+        &self,
+        front: &Front,
+        name: &'static str,
+        binary: PathBuf,
+        failpoint: Option<&str>,
+    ) -> Result<Function> {
+        self.launch(name, binary, failpoint, Some(front.url()))
+    }
+
+    fn launch(
+        &self,
+        name: &'static str,
+        binary: PathBuf,
+        failpoint: Option<&str>,
+        endpoint: Option<String>,
+    ) -> Result<Function> {
         let mut environment = self.environment.clone();
         environment.extend(failpoint.map(|place| ("FAILPOINT".to_owned(), place.to_owned())));
+        // The last one of a name counts.
+        environment.extend(endpoint.map(|endpoint| ("AWS_ENDPOINT_URL".to_owned(), endpoint)));
         let log = self.run.path().join(format!("{name}.log"));
         Function::start(&Launch { name, binary, environment, timeout: TIMEOUT, log })
     }
@@ -101,16 +135,28 @@ impl Bed {
         Ok(changes.map(|held| held.body().to_owned()).collect())
     }
 
+    /// Takes what was handed off through fronts since the last time.
+    pub fn take_sent(&self) -> Vec<String> {
+        self.queue.take_sent(&self.changes).into_iter().map(|entry| entry.body).collect()
+    }
+
     /// How many messages stand in the dead-letter queue.
     pub async fn dead_letters(&self) -> Result<usize> {
         Ok(self.aws.held().await?.iter().filter(|held| held.queue == "dead-letters.fifo").count())
     }
 
+    /// A row of the checkpoint table: a source's, a backfill's.
+    pub async fn row(&self, row: &str) -> Result<Value> {
+        let get =
+            json!({ "TableName": "checkpoints", "Key": { "pk": { "S": row } }, "ConsistentRead": true });
+        Ok(self.aws.dynamodb("GetItem", &get).await?["Item"].take())
+    }
+
     /// Lets the time pass that a lease lasts, which a dead run has left behind.
-    pub async fn end_lease(&self, source: &str) -> Result<()> {
+    pub async fn end_lease(&self, row: &str) -> Result<()> {
         let update = json!({
             "TableName": "checkpoints",
-            "Key": { "pk": { "S": source } },
+            "Key": { "pk": { "S": row } },
             "UpdateExpression": "SET lease_until = :past",
             "ExpressionAttributeValues": { ":past": { "N": "0" } },
         });

@@ -3,9 +3,16 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use sync_bench::function::{Function, Outcome};
 use sync_tests::place;
+
+/// Longer than any function may run.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How often is looked for an answer.
+const LOOK: Duration = Duration::from_millis(2);
 
 /// Builds a function with failpoints; answers with its binary.
 pub fn build(name: &str) -> Result<PathBuf> {
@@ -48,4 +55,19 @@ fn collect(folder: &Path, found: &mut Vec<String>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Invokes a function and waits for the answer; none if it dies over it. Others go on meanwhile.
+pub async fn invoke(function: &mut Function, event: String) -> Result<Option<String>> {
+    function.begin(event);
+    let wait = async {
+        loop {
+            match function.outcome()? {
+                Some(Outcome::Answered(invocation)) => return Ok(Some(invocation.answer)),
+                Some(Outcome::Died) => return Ok(None),
+                None => tokio::time::sleep(LOOK).await,
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait).await.context("the function neither answers nor dies")?
 }

@@ -1,9 +1,12 @@
 //! Writers at the point-of-sale database that know what they have committed.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 use sync_tests::change::RecordName;
 use sync_tests::ink::Ink;
 use sync_tests::pos::{PointOfSale, Table};
+use tokio_postgres::Row;
 
 use crate::dice::Dice;
 
@@ -16,6 +19,14 @@ pub struct Written {
     pub number: Option<String>,
 }
 
+impl Written {
+    /// From a row with what [`Till::state`] selects.
+    pub(crate) fn of(table: Table, row: &Row) -> Self {
+        let record = RecordName { model: table.model.to_owned(), key: row.get(0) };
+        Self { record, number: Some(row.get(1)) }
+    }
+}
+
 /// A database with writers.
 pub struct Till {
     /// The database.
@@ -25,31 +36,46 @@ pub struct Till {
 impl Till {
     /// Starts it, ready to be read.
     pub async fn start() -> Result<Self> {
-        let pos = PointOfSale::start(&Ink::Life).await?;
-        pos.prepare().await?;
-        Ok(Self { pos })
+        let till = Self::unprepared().await?;
+        till.pos.prepare().await?;
+        Ok(till)
+    }
+
+    /// Starts it, not ready to be read yet.
+    pub async fn unprepared() -> Result<Self> {
+        Ok(Self { pos: PointOfSale::start(&Ink::Life).await? })
     }
 
     /// Raises the numbers of a few rows of a table in one transaction; answers with what it has committed.
     pub async fn write(&self, table: Table, dice: &mut Dice) -> Result<Vec<Written>> {
-        let (number, filter) = match table.model {
-            "pos_customer" => ("balance", "customer_id"),
-            "pos_price" => ("amount", "right(sku, 4)::int"),
-            _ => ("floor_area", "store_id"),
+        let number = Self::number(table.model);
+        let filter = match table.model {
+            "pos_customer" => "customer_id",
+            "pos_price" => "right(sku, 4)::int",
+            _ => "store_id",
         };
         let (rest, modulus) = (dice.below(7), 7);
         let sql = format!(
-            "UPDATE {name} SET {number} = {number} + 1 WHERE {filter} % {modulus} = {rest} \
-             RETURNING (SELECT to_json(k) FROM (SELECT {key}) AS k)::text, to_json({number})::text",
+            "UPDATE {name} SET {number} = {number} + 1 WHERE {filter} % {modulus} = {rest} RETURNING {state}",
             name = table.table,
-            key = table.key,
+            state = Self::state(table),
         );
         let rows = self.pos.client().query(&sql, &[]).await?;
-        let written = |row: &tokio_postgres::Row| Written {
-            record: RecordName { model: table.model.to_owned(), key: row.get(0) },
-            number: Some(row.get(1)),
-        };
-        Ok(rows.iter().map(written).collect())
+        Ok(rows.iter().map(|row| Written::of(table, row)).collect())
+    }
+
+    /// What a table holds: its rows, each with its number.
+    pub async fn table(&self, table: Table) -> Result<BTreeMap<RecordName, String>> {
+        let sql = format!("SELECT {} FROM {} WHERE {}", Self::state(table), table.table, table.live);
+        let rows = self.pos.client().query(&sql, &[]).await?;
+        let written = rows.iter().map(|row| Written::of(table, row));
+        Ok(written.filter_map(|written| Some((written.record, written.number?))).collect())
+    }
+
+    /// The name and the number of a row, in SQL.
+    pub(crate) fn state(table: Table) -> String {
+        let number = Self::number(table.model);
+        format!("(SELECT to_json(k) FROM (SELECT {}) AS k)::text, to_json({number})::text", table.key)
     }
 
     /// What a row's number is called in its change.
