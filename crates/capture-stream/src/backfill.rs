@@ -338,7 +338,7 @@ impl Share<'_> {
                 traceparent: None,
                 run: Some(self.run),
                 only: memory.target.as_ref().map(TargetId::as_str),
-                key: &key,
+                key: Some(&key),
                 before: None,
                 after: Some(&after),
                 same: Same::Id,
