@@ -65,8 +65,8 @@ enum Mark {
     Log(u64),
     /// A number of the shadow table's sequence.
     Sequence(i64),
-    /// Transactions below it are over; the second has not begun.
-    Xid(Xid, Xid),
+    /// Transactions below it are over.
+    Xid(Xid),
     /// No open transaction began before.
     Time(String),
 }
@@ -122,11 +122,12 @@ impl Snapshot {
         let filter = self.filter();
         let (own, parameter) = match &mark {
             Mark::Log(_) | Mark::Sequence(_) => ("true".to_owned(), String::new()),
-            // A stamp from beyond the last transaction is another cluster's: no live reader will come by it.
-            Mark::Xid(over, next) => {
+            // A stamp from beyond the last transaction is another cluster's: no live reader will come by it. The last one
+            // that the statement itself sees: one that began since the mark was taken is none of those.
+            Mark::Xid(over) => {
                 let stamp = self.stamp_column();
-                let next = next.text();
-                (format!("{stamp} IS NULL OR {stamp} < $4::xid8 OR {stamp} >= '{next}'::xid8"), over.text())
+                let beyond = format!("{stamp} >= pg_snapshot_xmax(pg_current_snapshot())");
+                (format!("{stamp} IS NULL OR {stamp} < $4::xid8 OR {beyond}"), over.text())
             }
             Mark::Time(began) => {
                 let stamp = self.stamp_column();
@@ -273,8 +274,7 @@ impl Snapshot {
                 began
             }
             (PullMode::Timestamp, _) => {
-                let over = horizon::xmin(&self.session).await?;
-                return Ok((Mark::Xid(over, horizon::xmax(&self.session).await?), None));
+                return Ok((Mark::Xid(horizon::xmin(&self.session).await?), None));
             }
         };
         Ok((mark, Some(horizon::younger(&self.session).await?)))
@@ -307,11 +307,12 @@ impl Mark {
         }
     }
 
-    /// The position of the version of a row with a stamp of its own. What has none, or another cluster's, is older than all.
+    /// The position of the version of a row with a stamp of its own. What has none, or another cluster's, is older than all:
+    /// of the stamps that are not below a mark only those are read.
     fn stamped(&self, stamp: Option<&str>) -> Result<u128> {
         let stamp: u64 = stamp.unwrap_or("0").parse().map_err(|_| odd_answer())?;
         Ok(match self {
-            Self::Xid(_, next) if stamp >= next.0 => 0,
+            Self::Xid(over) if stamp >= over.0 => 0,
             Self::Xid(..) => timestamp::xid_position(Xid(stamp)),
             Self::Log(_) | Self::Sequence(_) | Self::Time(_) => u128::from(stamp),
         })
