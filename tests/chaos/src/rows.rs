@@ -113,7 +113,7 @@ impl Writer {
         self.client.batch_execute("BEGIN").await?;
         for _ in 0..=self.dice.below(3) {
             let id = self.pick(near);
-            let is_there = *self.there.get(&id).unwrap_or(&(id % GONE != 0));
+            let is_there = *self.there.get(&id).unwrap_or(&!id.is_multiple_of(GONE));
             match (is_there, self.dice.below(10)) {
                 (false, _) => written.push(self.insert(id).await?),
                 (true, 0..6) => {
