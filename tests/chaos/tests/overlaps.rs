@@ -1,6 +1,14 @@
 //! Runs of one schedule that overlap, some of them frozen until others have taken their lease: the checkpoint never goes
 //! back, and nothing is lost.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test stops at what it did not expect"
+)]
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -29,7 +37,7 @@ async fn overlapping_runs_never_move_the_checkpoint_back_and_lose_nothing() {
             let function = bed.start_behind(&front, "capture-pull", binary.clone(), None).unwrap();
             runs.push(Run { bed: &bed, table, function, front });
         }
-        runs[0].to_the_end().await;
+        runs[0].read_on().await;
 
         let (mut history, mut tally) = (History::default(), Tally::default());
         let over = AtomicBool::new(false);
@@ -48,7 +56,7 @@ async fn overlapping_runs_never_move_the_checkpoint_back_and_lose_nothing() {
             assert!(pair[0] < pair[1] && pair[0].2 < pair[1].2, "the checkpoint went back: {pair:?}");
         }
         assert!(tally.otherwise.is_empty(), "runs ended {:?}", tally.otherwise);
-        runs[0].to_the_end().await;
+        runs[0].read_on().await;
 
         history.see(table.model, &bed.take_sent()).unwrap();
         println!(
@@ -226,7 +234,7 @@ impl Run<'_> {
     }
 
     /// Run after run until two find nothing.
-    async fn to_the_end(&mut self) {
+    async fn read_on(&mut self) {
         let mut quiet = 0;
         while quiet < 2 {
             let event = format!(r#"{{"source":"{}","run_for":"0s"}}"#, self.table.source);
