@@ -1,8 +1,6 @@
 //! Dead letters that are sent back after newer versions went through never take a target back, and none gets lost, whatever
 //! ends a redrive half-way.
 
-#![expect(clippy::unwrap_used, reason = "a helper of a test fails the test")]
-
 use std::collections::BTreeMap;
 use std::path::Path;
 
