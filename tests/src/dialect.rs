@@ -1,9 +1,10 @@
 //! What the emulator's permissions cannot read is put in its words, in the copy of the built template that is deployed.
 //!
-//! With `AUTH=true` MiniStack enforces the roles of the functions, so that a missing permission fails the tests. Three
+//! With `AUTH=true` MiniStack enforces the roles of the functions, so that a missing permission fails the tests. Four
 //! things are otherwise than on AWS (1.5.33):
 //! - a batch call asks for a permission of its own (`sqs:SendMessageBatch`), where AWS asks for the single call's;
 //! - it speaks no TLS, so a policy that denies everything else would deny all: its condition becomes one that nobody meets;
+//! - to whoever switches a rule it puts the default bus into the rule's ARN, where AWS leaves it out;
 //! - it knows no condition keys of KMS and denies what depends on one, so they go, and no test here proves them.
 
 use std::fs;
@@ -15,6 +16,9 @@ use serde_json::{Map, Value, json};
 /// Calls whose batch form AWS permits under the single call's name.
 const BATCHED: &[&str] =
     &["sqs:SendMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sns:Publish"];
+
+/// Calls on a rule.
+const OF_RULES: &[&str] = &["events:EnableRule", "events:DisableRule"];
 
 /// Rewrites the template in place.
 pub fn translate(template: &Path) -> Result<()> {
@@ -62,6 +66,11 @@ fn statement(members: &mut Map<String, Value>) -> usize {
     if all_kms {
         members.remove("Condition");
     }
+    let of_rules = actions.iter().all(|action| action.as_str().is_some_and(|one| OF_RULES.contains(&one)));
+    if of_rules && let Some(rule) = members.get("Resource").map(|arn| arn["Fn::GetAtt"][0].clone()) {
+        let arn = "arn:${AWS::Partition}:events:${AWS::Region}:${AWS::AccountId}:rule/default/${Rule}";
+        members.insert("Resource".to_owned(), json!({ "Fn::Sub": [arn, { "Rule": { "Ref": rule } }] }));
+    }
     members.insert("Action".to_owned(), Value::Array(actions));
     1
 }
@@ -84,16 +93,21 @@ mod tests {
             { "Effect": "Allow", "Action": "sqs:SendMessage", "Condition": { "Bool": {} }, "Resource": "q" },
             { "Effect": "Allow", "Action": ["kms:Decrypt"], "Condition": { "StringEquals": {} }, "Resource": "k" },
             { "Fn::If": ["A", { "Effect": "Allow", "Action": ["dynamodb:GetItem", "sns:Publish"] }, "-"] },
+            { "Effect": "Allow", "Action": "events:EnableRule", "Resource": { "Fn::GetAtt": ["R", "Arn"] } },
             { "Effect": "Deny", "Action": "s3:*", "Condition": { "Bool": { "aws:SecureTransport": "false" } } },
             { "Action": "not a statement" },
         ] });
-        assert_eq!(walk(&mut template), 4);
+        assert_eq!(walk(&mut template), 5);
         assert_eq!(
             template,
             json!({ "Policies": [
                 { "Effect": "Allow", "Action": ["sqs:SendMessage", "sqs:SendMessageBatch"], "Condition": { "Bool": {} }, "Resource": "q" },
                 { "Effect": "Allow", "Action": ["kms:Decrypt"], "Resource": "k" },
                 { "Fn::If": ["A", { "Effect": "Allow", "Action": ["dynamodb:GetItem", "sns:Publish", "sns:PublishBatch"] }, "-"] },
+                { "Effect": "Allow", "Action": ["events:EnableRule"], "Resource": { "Fn::Sub": [
+                    "arn:${AWS::Partition}:events:${AWS::Region}:${AWS::AccountId}:rule/default/${Rule}",
+                    { "Rule": { "Ref": "R" } },
+                ] } },
                 { "Effect": "Deny", "Action": ["s3:*"], "Condition": { "StringEquals": { "aws:PrincipalArn": "nobody" } } },
                 { "Action": "not a statement" },
             ] })

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use crate::artifacts;
@@ -191,7 +191,11 @@ impl Rig {
     pub async fn ask(&self, target: &str, work: &Value) -> Result<Value> {
         let function = self.stack.output(&format!("Deliver{target}Name"))?;
         let path = format!("/2015-03-31/functions/{function}/invocations");
-        self.aws().lambda("POST", &path, &json!({ "work": work })).await
+        let answer = self.aws().lambda("POST", &path, &json!({ "work": work })).await?;
+        match answer["errorMessage"].as_str() {
+            None => Ok(answer),
+            Some(message) => bail!("{function} says: {message}"),
+        }
     }
 
     /// The source of this name.
