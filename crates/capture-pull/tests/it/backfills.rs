@@ -176,6 +176,20 @@ async fn a_chunk_that_must_wait_is_asked_for_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_chunk_of_another_history_ends_the_backfill_behind_what_was_sent() {
+    let world = read_once().await;
+    let behind = PAGE as i64;
+    world.table.fail_chunk(behind, Kind::Lost, "other_timeline");
+    let ended = ask(&world, Work::Backfill(asked("r1"))).await;
+    assert!(matches!(ended, Err(Error::Source(error)) if error.code == "other_timeline"));
+    assert_eq!(world.queue.stored().len(), 1 + PAGE);
+    assert_eq!(world.table.chunks_read(), [0, behind]);
+    // What was sent stays sent; nobody waits for the lease.
+    assert_eq!(to_the_end(&world, &asked("r1")).await.rows, ROWS as u64);
+    assert_eq!(world.table.chunks_read()[..3], [0, behind, behind]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_not_there_is_said() {
     let world = read_once().await;
     let other = Backfill { model: "price".parse().unwrap(), ..asked("r1") };

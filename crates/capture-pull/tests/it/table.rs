@@ -29,6 +29,7 @@ struct State {
     a_key_is_null: bool,
     faults: Vec<Error>,
     faults_of_page: Vec<Error>,
+    faults_of_chunk: BTreeMap<i64, Error>,
 }
 
 impl Table {
@@ -79,6 +80,11 @@ impl Table {
     /// Lets the next page fail.
     pub(crate) fn fail_page(&self, kind: Kind, code: &'static str) {
         self.0.lock().unwrap().faults_of_page.push(error(kind, code));
+    }
+
+    /// Lets the chunk behind a key fail, once.
+    pub(crate) fn fail_chunk(&self, behind: i64, kind: Kind, code: &'static str) {
+        self.0.lock().unwrap().faults_of_chunk.insert(behind, error(kind, code));
     }
 
     /// The state that the log leads to: value by key.
@@ -212,7 +218,12 @@ impl Chunks for Rows {
         if from == ROWS {
             return Ok(None);
         }
-        self.table.0.lock().unwrap().chunks.push(from);
+        let fault = {
+            let mut state = self.table.0.lock().unwrap();
+            state.chunks.push(from);
+            state.faults_of_chunk.remove(&from)
+        };
+        fault.map_or(Ok(()), Err)?;
         let to = ROWS.min(from + PAGE as i64);
         let row = |key: i64| Row {
             operation: Operation::Snapshot,
