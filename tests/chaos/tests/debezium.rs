@@ -1,5 +1,11 @@
 //! A real Debezium reads a real PostgreSQL and posts to the real push function: the newest versions are the tables.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that fails shall panic, helpers of tests too"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
