@@ -174,7 +174,7 @@ async fn a_table_is_loaded_beside_its_stream_by_a_function_that_is_killed_at_eve
         "{writes} writes, {} records of the stream, {snapshots} snapshots, {stale} of them behind a change",
         records.len()
     );
-    assert!(table.len() > 1_000 && stale > 50, "the two never met: {} {stale}", table.len());
+    assert!(table.len() > 800 && stale > 50, "the two never met: {} {stale}", table.len());
     assert_eq!(newest.len(), table.len());
     for (customer, note) in table {
         assert_eq!(newest.get(&customer), Some(&note), "customer {customer}");
@@ -182,5 +182,5 @@ async fn a_table_is_loaded_beside_its_stream_by_a_function_that_is_killed_at_eve
     // Whole runs, and the one page in which it happened once more for each time.
     let (runs, kills) = (places.len(), usize::try_from(kills()).unwrap());
     let most = runs * (usize::try_from(ITEMS).unwrap() + 100 + 500 * kills);
-    assert!(snapshots >= runs * 1_000 && snapshots <= most, "{snapshots} snapshots of {runs} runs");
+    assert!(snapshots >= runs * 800 && snapshots <= most, "{snapshots} snapshots of {runs} runs");
 }
