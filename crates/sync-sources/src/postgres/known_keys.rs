@@ -31,7 +31,7 @@ const PLACE: &str = "datasync.known_keys";
 
 impl KnownKeys<'_> {
     /// Notes keys with the positions of their versions, before their rows are handed off. A key that had gone and is back
-    /// is no longer gone.
+    /// is no longer gone. In the order of the keys, so that live capture and a backfill do not wait for each other in a ring.
     pub(super) async fn note<'k>(&self, keys: impl IntoIterator<Item = (&'k str, u128)>) -> Result<()> {
         let pairs: Vec<String> =
             keys.into_iter().map(|(key, version)| format!("[{key},{version}]")).collect();
@@ -40,7 +40,7 @@ impl KnownKeys<'_> {
         }
         let sql = "INSERT INTO datasync.known_keys AS k (source, table_name, key, version)
             SELECT $1, $2, e.pair->0, max((e.pair->1)::numeric) FROM jsonb_array_elements($3::jsonb) AS e (pair)
-            GROUP BY e.pair->0
+            GROUP BY e.pair->0 ORDER BY e.pair->0
             ON CONFLICT (source, table_name, key) DO UPDATE
             SET version = greatest(k.version, excluded.version), gone = NULL, comparison = NULL";
         let pairs = format!("[{}]", pairs.join(","));
