@@ -259,12 +259,16 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Error> {
 impl Function {
     /// Its name.
     pub(crate) fn name(&self, source: &SourceId, outputs: &Outputs) -> Result<String, outputs::Error> {
-        let logical = logical_name(source.as_str());
-        let of_stream = format!("CaptureStream{logical}Name");
-        let output =
-            if outputs.has(&of_stream) { of_stream } else { format!("CapturePull{logical}Name") };
+        let output = output(outputs, source);
         outputs.setting(&ProcessEnv, self.function.as_deref(), "--function", "CAPTURE_PULL_FUNCTION", &output)
     }
+}
+
+/// The output that names a source's function.
+fn output(outputs: &Outputs, source: &SourceId) -> String {
+    let source = logical_name(source.as_str());
+    let of_stream = format!("CaptureStream{source}Name");
+    if outputs.has(&of_stream) { of_stream } else { format!("CapturePull{source}Name") }
 }
 
 async fn backfill_with(function: &dyn Invoke, command: &Backfill, out: &mut dyn Write) -> Result<(), Error> {

@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, SystemTime};
 
@@ -33,7 +32,7 @@ use sync_sources::postgres::setup;
 use sync_testkit::postgres::{PASSWORD, Server};
 use sync_testkit::{
     MemoryCheckpoints, MemoryFailureBus, MemoryInbox, MemoryKeyService, MemoryKeyTable, MemoryLedger,
-    MemoryQueue, MemorySecrets, MemoryTopic,
+    MemoryQueue, MemorySecrets, MemorySwitch, MemoryTopic,
 };
 use sync_tests::http::{Call, Server as Http};
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -190,8 +189,8 @@ impl Path {
             if event.records.is_empty() {
                 break;
             }
-            let answer = transform::handle(event, &self.transform, 1_795_551_563).await.unwrap();
-            self.changes.answer(Ok(&answer));
+            let report = transform::handle(event, &self.transform, 1_795_551_563).await.unwrap();
+            self.changes.answer(Ok(&report.response));
         }
         self.mirror.take().await;
         self.archive.take().await;
@@ -231,13 +230,14 @@ fn delivering(target: CompiledTarget, ledger: &MemoryLedger, bus: &MemoryFailure
         keys: Arc::new(MemoryKeyService::new()),
         secrets: Arc::new(MemorySecrets::new().with(TARGET_SECRET, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")),
         inbox: Arc::new(MemoryInbox::new()),
+        switch: Arc::new(MemorySwitch::new()),
         parker: Parker::new(Stage::Deliver, dead_letters, Arc::new(bus.clone())).with_target(name),
         http: sync_http::Client::new(deliver::deps::guard(&target, true)),
         max_receives: 1_000,
         pace: Pace::new(None),
         now: || 1_795_551_563,
         random: || 0,
-        troubled: AtomicBool::new(false),
+        woken: Mutex::default(),
         hasher: OnceLock::new(),
         target,
     }

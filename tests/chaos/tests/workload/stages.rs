@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use deliver::deps::guard;
@@ -16,7 +16,8 @@ use sync_lambda::deadline::Deadline;
 use sync_lambda::keyring::Keyring;
 use sync_lambda::park::Parker;
 use sync_testkit::{
-    MemoryFailureBus, MemoryKeyService, MemoryKeyTable, MemoryLedger, MemoryQueue, MemorySecrets, MemoryTopic,
+    MemoryFailureBus, MemoryKeyService, MemoryKeyTable, MemoryLedger, MemoryQueue, MemorySecrets,
+    MemorySwitch, MemoryTopic,
 };
 
 use crate::mirror::Mirror;
