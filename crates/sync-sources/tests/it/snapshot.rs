@@ -185,6 +185,38 @@ async fn a_row_that_an_open_transaction_may_still_lower_is_left_to_the_live_read
 }
 
 #[tokio::test]
+async fn a_row_of_a_transaction_that_began_behind_the_mark_is_left_to_the_live_reader() {
+    let table = stamped(wanted("public.items", &["id"], &["mark"]), XID);
+    let stand = Stand::new(&format!("{ITEMS}; INSERT INTO items VALUES (1, 1), (2, 1)")).await;
+    stand.install(PullMode::Timestamp, std::slice::from_ref(&table)).await;
+    stand.sql("ALTER TABLE items DISABLE TRIGGER USER").await;
+    let mut snapshot = snapshot(&stand, PullMode::Timestamp, &table, None, 1).await;
+    let first = snapshot.chunk(None, 0).await.unwrap().unwrap();
+    assert_eq!(lines(&first.rows), [r#"snapshot - {"id":1,"mark":1}"#]);
+
+    // The statement waits for the table when the mark is already taken.
+    let (writer, other) = (stand.writer().await, stand.writer().await);
+    writer.batch_execute("BEGIN; LOCK TABLE items IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let write = async {
+        let waits = format!(
+            "EXISTS (SELECT FROM pg_stat_activity
+                WHERE usename = '{}' AND datname = current_database() AND wait_event_type = 'Lock')",
+            stand.role
+        );
+        while stand.ask(&waits).await == "false" {
+            tokio::task::yield_now().await;
+        }
+        let younger: String = other.query_one("SELECT pg_current_xact_id()::text", &[]).await.unwrap().get(0);
+        let update =
+            format!("UPDATE items SET mark = 2, changed_xid = '{younger}'::xid8 WHERE id = 2; COMMIT");
+        writer.batch_execute(&update).await.unwrap();
+    };
+    let (rest, ()) = tokio::join!(snapshot.chunk(Some(&first.cursor), 0), write);
+    // As a row of another cluster it would come with the lowest version, and so would what it holds next time.
+    assert_eq!(rest.unwrap(), None);
+}
+
+#[tokio::test]
 async fn chunks_follow_the_key_and_a_finished_one_is_not_read_again() {
     let table = wanted("public.parts", &["maker", "serial"], &["weight"]);
     let stand = Stand::new(
