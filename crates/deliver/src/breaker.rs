@@ -57,20 +57,24 @@ pub(crate) async fn standing(deps: &Deps) -> Result<Breaker> {
 }
 
 /// An invocation of the schedule: the probe of this interval, if the target is away and nobody else has it, and whatever is
-/// left to be done of what the row says. Gives the outcomes of the messages that were worked.
-pub(crate) async fn probe(deps: &Deps, deadline: Deadline, mapping: &str) -> Result<(Breaker, Vec<Outcome>)> {
+/// left to be done of what the row says.
+pub(crate) async fn probe(
+    deps: &Deps,
+    deadline: Deadline,
+    mapping: &str,
+    outcomes: &mut Vec<Outcome>,
+) -> Result<Breaker> {
     let mut row = standing(deps).await?;
-    let mut outcomes = Vec::new();
     if let Some(claimed) = row.claimed((deps.now)()) {
         if !deps.ledger.set_breaker(&deps.target.target().target, &claimed).await? {
-            return Ok((row, outcomes));
+            return Ok(row);
         }
-        let seen = try_one(deps, deadline, &mut outcomes).await;
+        let seen = try_one(deps, deadline, outcomes).await;
         row = change(deps, claimed, |row| row.probed(&seen, (deps.now)())).await?;
     }
     let row = tell(deps, row).await?;
     let row = apply(deps, row, mapping).await?;
-    Ok((rest(deps, row).await?, outcomes))
+    rest(deps, row).await
 }
 
 /// Works messages of the queue, one by one, until one of them led to a request.

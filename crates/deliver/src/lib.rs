@@ -45,28 +45,25 @@ pub enum Error {
     Breaker(#[from] ports::Error),
 }
 
-/// What an invocation did.
-#[derive(Debug)]
-pub struct Done {
-    /// The answer for whoever asked.
-    pub answer: Answer,
-    /// The outcomes of the records that were worked.
-    pub outcomes: Vec<Outcome>,
-}
-
-/// Does what an invocation asks for.
-pub async fn invoke(payload: Payload, deps: &Deps, deadline: Deadline) -> Result<Done, Error> {
-    let (standing, outcomes) = match payload.read()? {
+/// Does what an invocation asks for. However it ends, `outcomes` has those of the records that were worked.
+pub async fn invoke(
+    payload: Payload,
+    deps: &Deps,
+    deadline: Deadline,
+    outcomes: &mut Vec<Outcome>,
+) -> Result<Answer, Error> {
+    let standing = match payload.read()? {
         Asked::Batch(event) => {
-            let Report { response, outcomes } = handle(event, deps, deadline).await?;
-            return Ok(Done { answer: Answer::Batch(response), outcomes });
+            let report = handle(event, deps, deadline).await?;
+            outcomes.extend(report.outcomes);
+            return Ok(Answer::Batch(report.response));
         }
-        Asked::Work(Wanted::Probe { mapping }) => breaker::probe(deps, deadline, &mapping).await?,
-        Asked::Work(Wanted::Pause) => (breaker::turn(deps, |row| row.pause((deps.now)())).await?, Vec::new()),
-        Asked::Work(Wanted::Resume) => (breaker::turn(deps, Breaker::resume).await?, Vec::new()),
-        Asked::Work(Wanted::Status) => (breaker::standing(deps).await?, Vec::new()),
+        Asked::Work(Wanted::Probe { mapping }) => breaker::probe(deps, deadline, &mapping, outcomes).await?,
+        Asked::Work(Wanted::Pause) => breaker::turn(deps, |row| row.pause((deps.now)())).await?,
+        Asked::Work(Wanted::Resume) => breaker::turn(deps, Breaker::resume).await?,
+        Asked::Work(Wanted::Status) => breaker::standing(deps).await?,
     };
-    Ok(Done { answer: Answer::Standing((&standing).into()), outcomes })
+    Ok(Answer::Standing((&standing).into()))
 }
 
 /// Works one batch of the target's queue to an outcome for each of its records.

@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 use std::time::Instant;
 
-use deliver::payload::{Answer, Payload};
-use deliver::{Deps, Done, invoke};
+use deliver::payload::Payload;
+use deliver::{Deps, invoke};
 use lambda_runtime::LambdaEvent;
 use sync_domain::outcome::Stage;
 use sync_lambda::deadline::Deadline;
@@ -13,11 +13,12 @@ use sync_lambda::{start, telemetry};
 fn main() -> ExitCode {
     start::function("deliver", Deps::from_env, async |deps: &Deps, event: LambdaEvent<Payload>| {
         let (started, deadline) = (Instant::now(), Deadline::of(&event.context));
-        let Done { answer, outcomes } = invoke(event.payload, deps, deadline).await?;
-        if matches!(answer, Answer::Batch(_)) || !outcomes.is_empty() {
+        let mut outcomes = Vec::new();
+        let answer = invoke(event.payload, deps, deadline, &mut outcomes).await;
+        if !outcomes.is_empty() {
             let target = Some(&deps.target.target().target);
             telemetry::batch_metrics(Stage::Deliver, target, &outcomes, started.elapsed());
         }
-        Ok(answer)
+        Ok(answer?)
     })
 }

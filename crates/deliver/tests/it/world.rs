@@ -8,7 +8,7 @@ use aws_lambda_events::sqs::SqsEvent;
 use deliver::deps::guard;
 use deliver::pace::Pace;
 use deliver::payload::{Answer, Payload, Standing};
-use deliver::{Deps, Done, Error, handle, invoke};
+use deliver::{Deps, Error, handle, invoke};
 use sync_config::{ConfigFile, SyncConfig};
 use sync_domain::delivery::CompiledTarget;
 use sync_domain::delivery::breaker::Breaker;
@@ -184,8 +184,9 @@ pub(crate) const PROBE: &str = r#"{"work":{"probe":{"mapping":"0b8a29"}}}"#;
 /// Invokes an instance with what is no batch.
 pub(crate) async fn ask(deps: &Deps, payload: &str) -> Result<(Standing, Vec<Outcome>), Error> {
     let payload: Payload = serde_json::from_str(payload).unwrap();
-    let Done { answer, outcomes } = invoke(payload, deps, Deadline::after(Duration::from_secs(60))).await?;
-    match answer {
+    let mut outcomes = Vec::new();
+    let deadline = Deadline::after(Duration::from_secs(60));
+    match invoke(payload, deps, deadline, &mut outcomes).await? {
         Answer::Standing(standing) => Ok((standing, outcomes)),
         Answer::Batch(_) => panic!("a batch was answered"),
     }
