@@ -140,7 +140,7 @@ impl Target {
                 }
                 Mode::Hangs => {
                     // Until the other side has enough.
-                    stream.read(&mut chunk).await?;
+                    while stream.read(&mut chunk).await? > 0 {}
                     return Ok(());
                 }
                 Mode::Errors | Mode::Resets | Mode::NoTls | Mode::NoName => {
