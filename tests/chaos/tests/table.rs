@@ -1,10 +1,6 @@
 //! A DynamoDB table whose items are older than its stream is loaded while somebody writes into it.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test stops at what it did not expect"
-)]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test stops at what it did not expect")]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -236,10 +236,10 @@ async fn a_backfill_that_is_broken_off_reads_no_finished_page_again() {
         // The first save is the beginning of the run.
         match step {
             "read" => {
-                [Fault::Pass, away.clone()].into_iter().for_each(|fault| world.items.faults.push(fault))
+                [Fault::Pass, away.clone()].into_iter().for_each(|fault| world.items.faults.push(fault));
             }
             "send" => {
-                [Fault::Pass, away.clone()].into_iter().for_each(|fault| world.queue.faults.push(fault))
+                [Fault::Pass, away.clone()].into_iter().for_each(|fault| world.queue.faults.push(fault));
             }
             "save" => {
                 [Fault::Pass, Fault::Pass, away.clone()]

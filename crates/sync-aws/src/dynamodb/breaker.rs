@@ -8,9 +8,17 @@ use sync_domain::outcome::Reason;
 use super::PK;
 use super::item::{Item, get_number, get_text, number, text};
 
-/// The row's key: no record's row can have it, since a hash in base64url holds no `#`.
+/// How the row's key begins: no record's row has such a key, since a hash in base64url holds no `#`.
+const PREFIX: &str = "target#";
+
+/// The row's key.
 pub(super) fn key(target: &TargetId) -> String {
-    format!("target#{target}")
+    format!("{PREFIX}{target}")
+}
+
+/// Whether this is the row of a breaker, and not of a record.
+pub(super) fn is_row(item: &Item) -> bool {
+    get_text(item, PK).is_some_and(|key| key.starts_with(PREFIX))
 }
 
 pub(super) fn item(target: &TargetId, breaker: &Breaker) -> Item {

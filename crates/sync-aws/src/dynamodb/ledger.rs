@@ -203,7 +203,8 @@ impl LedgerRows for DynamoLedger {
         let call = call.set_exclusive_start_key(behind);
         let answer = call.send().await.map_err(|failed| from_sdk(SCAN, &failed))?;
         let bad_row = || error(SCAN, Kind::Refused, "BadRow");
-        let rows = answer.items().iter().map(|item| row(item).ok_or_else(bad_row)).collect::<Result<_>>()?;
+        let records = answer.items().iter().filter(|item| !breaker::is_row(item));
+        let rows = records.map(|item| row(item).ok_or_else(bad_row)).collect::<Result<_>>()?;
         let next = match &answer.last_evaluated_key {
             Some(key) => Some(get_text(key, PK).ok_or_else(bad_row)?),
             None => None,

@@ -235,7 +235,7 @@ async fn a_row_says_whose_it_is_and_one_of_before_does_not() {
 }
 
 #[tokio::test]
-async fn the_whole_ledger_comes_page_by_page() {
+async fn the_records_of_the_whole_ledger_come_page_by_page() {
     let page = |asked: Option<&'static str>, key: &'static str, last: Option<&'static str>| {
         mock!(Client::scan)
             .match_requests(move |input| {
@@ -244,7 +244,9 @@ async fn the_whole_ledger_comes_page_by_page() {
             })
             .then_output(move || {
                 let last = last.map(|key| Item::from([("pk".to_owned(), text(key))]));
-                ScanOutput::builder().items(stored(key, "5")).set_last_evaluated_key(last).build()
+                let [breaker, ..] = breakers().map(|row| super::breaker::item(&target(), &row));
+                let items = ScanOutput::builder().items(stored(key, "5")).items(breaker);
+                items.set_last_evaluated_key(last).build()
             })
     };
     let broken = Item::from([("pk".to_owned(), text("z"))]);
