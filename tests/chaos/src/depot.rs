@@ -100,6 +100,7 @@ impl Depot {
             ("FAILURE_BUS", "failures".to_owned()),
             ("LEDGER_TABLE", "ledger".to_owned()),
             ("LEDGER_KEY_ARN", key),
+            ("PROBE_RULE", "warehouse-probe".to_owned()),
             ("TICKET_TABLE", "tickets".to_owned()),
             ("ALLOW_LOOPBACK", "true".to_owned()),
         ]);
