@@ -114,6 +114,7 @@ async fn events_are_answered_in_a_container() {
 /// Runs one event and says what was wrong with the answer.
 async fn invoke(template: &Path, variables: &Path, endpoint: &str, case: &Case) -> Result<(), String> {
     let (folder, function, event) = case;
+    let asked: Value = serde_json::from_str(&std::fs::read_to_string(event).unwrap()).unwrap_or_default();
     let mut command = place::sam().unwrap();
     command
         .env("SAM_CLI_ENABLE_LANGUAGE_EXTENSIONS", "1")
@@ -142,6 +143,8 @@ async fn invoke(template: &Path, variables: &Path, endpoint: &str, case: &Case) 
         "transform" => answered["batchItemFailures"] == json!([]),
         // The one event that no ticket can be made of: an error hands it to the dead-letter queue.
         "ticket" => answered["errorType"].is_string() == event.ends_with("malformed.json"),
+        // Somebody asks how the target stands, or changes it.
+        "deliver" if !asked["work"].is_null() => answered["state"].is_string(),
         // The hosts of the sample configuration do not exist: a lookup and a delivery may fail, the function may not.
         _ => answered["batchItemFailures"].is_array(),
     };
