@@ -27,6 +27,22 @@ const STANDING: RangeInclusive<u64> = 101..=130;
 /// 38 digits, the most that DynamoDB has.
 const AFFINITY: &str = "0.98765432109876543210987654321098765432";
 
+/// What the table is made of, without its stream: the body of `CreateTable`.
+pub fn table() -> Value {
+    json!({
+        "TableName": TABLE,
+        "BillingMode": "PAY_PER_REQUEST",
+        "AttributeDefinitions": [
+            { "AttributeName": "customer_id", "AttributeType": "N" },
+            { "AttributeName": "topic", "AttributeType": "S" },
+        ],
+        "KeySchema": [
+            { "AttributeName": "customer_id", "KeyType": "HASH" },
+            { "AttributeName": "topic", "KeyType": "RANGE" },
+        ],
+    })
+}
+
 /// The table.
 #[derive(Debug, Clone)]
 pub struct Preferences {
@@ -37,19 +53,7 @@ pub struct Preferences {
 impl Preferences {
     /// Creates the table, with items that are older than its stream.
     pub async fn create(aws: &Aws, ink: &Ink) -> Result<Self> {
-        let body = json!({
-            "TableName": TABLE,
-            "BillingMode": "PAY_PER_REQUEST",
-            "AttributeDefinitions": [
-                { "AttributeName": "customer_id", "AttributeType": "N" },
-                { "AttributeName": "topic", "AttributeType": "S" },
-            ],
-            "KeySchema": [
-                { "AttributeName": "customer_id", "KeyType": "HASH" },
-                { "AttributeName": "topic", "KeyType": "RANGE" },
-            ],
-        });
-        aws.dynamodb("CreateTable", &body).await?;
+        aws.dynamodb("CreateTable", &table()).await?;
         for customer in STANDING {
             let item = item(customer, "standing", ink);
             aws.dynamodb("PutItem", &json!({ "TableName": TABLE, "Item": item })).await?;

@@ -11,6 +11,7 @@ use sync_domain::config::Source;
 use sync_domain::id::{ModelId, TargetId};
 use sync_domain::outcome::Stage;
 use sync_domain::ports::{Lease, Taken};
+use sync_lambda::backfill::{Progress, RunId, State};
 use sync_lambda::{failpoint, telemetry};
 use sync_sources::Kind;
 use tokio::time::Instant;
@@ -20,7 +21,7 @@ use crate::deps::Deps;
 use crate::halt::{Error, Halt};
 use crate::hand_off::{HandOff, Handed};
 use crate::live;
-use crate::payload::{Backfill, BackfillRun, RunId};
+use crate::payload::{Backfill, BackfillRun};
 use crate::run::LEASE;
 
 /// How long one invocation goes on, so that whoever waits for it hears of it.
@@ -28,35 +29,6 @@ pub(crate) const SHARE: Duration = Duration::from_secs(10);
 const NO_RUN: Error = Error::Backfill("there is no such run");
 /// The reason that a paused backfill's row has.
 const PAUSED: &str = "paused";
-
-/// How a backfill stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum State {
-    /// Call again.
-    Running,
-    /// The source was not read yet since its history began, or something holds its transactions up; call again later.
-    Waiting,
-    /// Another invocation works on it.
-    Busy,
-    /// Somebody paused it.
-    Paused,
-    /// Every row was handed off.
-    Done,
-}
-
-/// How far a backfill is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Progress {
-    /// How it stands.
-    pub state: State,
-    /// Rows that the queue confirmed.
-    pub rows: u64,
-    /// Rows that cannot go on and have a ticket.
-    pub refused: u64,
-    /// Chunks.
-    pub chunks: u64,
-}
 
 /// What a backfill remembers; the cursor of its row.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -85,7 +57,8 @@ impl Memory {
     }
 }
 
-/// One invocation's share.
+/// One invocation's share. It waits until the source was read since its history began, and while something holds its
+/// transactions up.
 pub(crate) async fn step(
     source: &Source,
     asked: &Backfill,

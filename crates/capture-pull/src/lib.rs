@@ -23,11 +23,11 @@ use tokio::time::Instant;
 use crate::deps::Deps;
 use crate::payload::{Payload, Work};
 
-pub use crate::backfill::{Progress, State};
 pub use crate::halt::Error;
 pub use crate::operate::Status;
 pub use crate::record_ids::Listed;
 pub use crate::run::{Ended, LEASE, Report};
+pub use sync_lambda::backfill::{Progress, State};
 
 /// The time between the last page that is begun and the end of the invocation: enough to hand a page off.
 const MARGIN: Duration = Duration::from_secs(6);

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use sync_domain::id::{ModelId, SourceId, TargetId};
+use sync_lambda::backfill::RunId;
 
 /// The payload of an invocation. The schedule sends `{"source":"crm-db"}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,53 +86,6 @@ pub struct RecordIds {
     pub run: RunId,
     /// Which part, from 0: the one behind the last, or the last once more.
     pub part: u64,
-}
-
-/// The name of a run: 1 to 64 lower-case letters, digits and hyphens. It stands in messages, rows and deduplication ids.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct RunId(String);
-
-/// A text that is no name of a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the name of a run has 1 to 64 lower-case letters, digits and hyphens")]
-pub struct RunIdError;
-
-impl RunId {
-    /// The name as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl TryFrom<String> for RunId {
-    type Error = RunIdError;
-
-    fn try_from(name: String) -> Result<Self, RunIdError> {
-        let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-        let fits = (1..=64).contains(&name.len()) && name.bytes().all(allowed);
-        if fits { Ok(Self(name)) } else { Err(RunIdError) }
-    }
-}
-
-impl std::str::FromStr for RunId {
-    type Err = RunIdError;
-
-    fn from_str(name: &str) -> Result<Self, RunIdError> {
-        name.to_owned().try_into()
-    }
-}
-
-impl From<RunId> for String {
-    fn from(run: RunId) -> Self {
-        run.0
-    }
-}
-
-impl std::fmt::Display for RunId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
 }
 
 #[cfg(test)]

@@ -10,11 +10,12 @@ use sync_domain::config::Source;
 use sync_domain::policy::CompiledPolicy;
 use sync_domain::ports::{Lease, Taken};
 use sync_domain::protect::IdHasher;
+use sync_lambda::backfill::State;
 use sync_sources::{Keys, Kind};
 use tokio::time::Instant;
 
 use crate::Invocation;
-use crate::backfill::{self, History, SHARE, State};
+use crate::backfill::{self, History, SHARE};
 use crate::deps::Deps;
 use crate::halt::Error;
 use crate::payload::RecordIds;

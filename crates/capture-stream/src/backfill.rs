@@ -17,6 +17,7 @@ use sync_domain::outcome::{FailureEvent, Reason, Stage};
 use sync_domain::ports::{self, Items, Lease, Taken};
 use sync_domain::protect::IdHasher;
 use sync_domain::version::Version;
+use sync_lambda::backfill::{Progress, RunId, RunIdError, State};
 use sync_lambda::batch::guarded;
 use sync_lambda::deadline::Deadline;
 use sync_lambda::{failpoint, telemetry};
@@ -86,35 +87,6 @@ pub struct Run {
     pub run: String,
 }
 
-/// How a backfill stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum State {
-    /// Call again.
-    Running,
-    /// The epoch was raised, and what the function was before may still run; call again later.
-    Waiting,
-    /// Another invocation works on it.
-    Busy,
-    /// Somebody paused it.
-    Paused,
-    /// Every item was handed off.
-    Done,
-}
-
-/// How far a backfill is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Progress {
-    /// How it stands.
-    pub state: State,
-    /// Items that the queue confirmed.
-    pub rows: u64,
-    /// Items that cannot go on and have a ticket.
-    pub refused: u64,
-    /// Pages.
-    pub chunks: u64,
-}
-
 /// Why a backfill does not go on. Whoever asked reads it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -137,6 +109,9 @@ pub enum Error {
     /// It cannot be, as it is asked for or as the table is.
     #[error("the backfill cannot go on: {0}")]
     Backfill(&'static str),
+    /// It has a name that none can have.
+    #[error("the backfill cannot go on: {0}")]
+    Name(#[from] RunIdError),
     /// A service on our side is away or refuses.
     #[error(transparent)]
     Port(#[from] ports::Error),
@@ -414,10 +389,7 @@ fn row(deps: &Deps, model: &ModelId, run: &str) -> Result<String, Error> {
     if model != table.policy.model() {
         return Err(Error::UnknownModel { from: table.source.clone(), model: model.clone() });
     }
-    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-    if !(1..=64).contains(&run.len()) || !run.bytes().all(allowed) {
-        return Err(Error::Backfill("the name of a run has 1 to 64 lower-case letters, digits and hyphens"));
-    }
+    let run: RunId = run.parse()?;
     Ok(format!("{}#backfill#{model}#{run}", table.source))
 }
 

@@ -16,11 +16,12 @@ use sync_domain::id::RecordId;
 use sync_domain::outcome::{Outcome, Reason, Stage};
 use sync_domain::ports::{self, QueueEntry};
 use sync_domain::protect::IdHasher;
+use sync_lambda::backfill::Progress;
 use sync_lambda::batch::guarded;
 use sync_lambda::deadline::Deadline;
 use sync_lambda::telemetry;
 
-use crate::backfill::{Progress, Request};
+use crate::backfill::Request;
 use crate::change::{Step, step};
 use crate::deps::Deps;
 use crate::park::{Parked, park};

@@ -25,6 +25,7 @@ use sync_lambda::settings::ProcessEnv;
 
 use self::letter::{Ago, Filter, Key, facts};
 use self::walk::{Counts, Note, Step, walk};
+use crate::call::runtime;
 use crate::outputs::{self, Outputs};
 use crate::template::logical_name;
 use crate::{DEFAULT_CONFIG, validate};
@@ -201,8 +202,7 @@ pub(crate) fn run(command: &DeadLetters, out: &mut dyn Write) -> Result<(), Erro
         }
         _ => None,
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+    runtime()?.block_on(async {
         let clients = Clients::from_profile().await;
         let letters = SqsLetters::new(clients.sqs(), from);
         let standing = letters.standing().await?;

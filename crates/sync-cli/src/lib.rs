@@ -1,5 +1,6 @@
 //! What `datasync` does, apart from its process: every command writes to a writer and says how it ended.
 
+mod call;
 mod dead_letters;
 mod filter_policy;
 mod outputs;

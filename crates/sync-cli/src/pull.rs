@@ -10,9 +10,10 @@ use serde::{Deserialize, Serialize};
 use sync_aws::clients::Clients;
 use sync_aws::lambda::{Invoke, LambdaFunction};
 use sync_domain::id::{ModelId, SourceId, TargetId};
-use sync_domain::ports;
+use sync_lambda::backfill::{Progress, State};
 use sync_lambda::settings::ProcessEnv;
 
+use crate::call::{self, call, runtime};
 use crate::outputs::{self, Outputs};
 use crate::sweep::{self, Parts, Places};
 use crate::template::logical_name;
@@ -112,15 +113,9 @@ pub enum Error {
     /// It is not known which function it is.
     #[error(transparent)]
     Where(#[from] outputs::Error),
-    /// It cannot be invoked.
-    #[error("the function cannot be invoked; it takes lambda:InvokeFunction on it")]
-    Call(#[from] ports::Error),
-    /// It ended with an error.
-    #[error("the function says: {0}")]
-    Function(String),
-    /// It answered something else.
-    #[error("the function's answer cannot be read; is it of the same release?")]
-    Answer,
+    /// It was asked in vain.
+    #[error(transparent)]
+    Call(#[from] call::Error),
     /// The runtime for the calls cannot be made, or nothing can be written.
     #[error("cannot call or write")]
     Shell(#[from] std::io::Error),
@@ -178,23 +173,6 @@ pub(crate) enum Work<'a> {
 }
 
 #[derive(Debug, Deserialize)]
-struct Progress {
-    state: State,
-    rows: u64,
-    refused: u64,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum State {
-    Running,
-    Waiting,
-    Busy,
-    Paused,
-    Done,
-}
-
-#[derive(Debug, Deserialize)]
 pub(crate) struct Status {
     read: bool,
     stopped: Option<String>,
@@ -249,11 +227,6 @@ fn with_function(
         let function = LambdaFunction::new(Clients::from_profile().await.lambda(), name);
         work(&function).await
     })
-}
-
-/// The runtime for the calls of one command.
-pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Error> {
-    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
 }
 
 impl Function {
@@ -317,7 +290,7 @@ async fn drive(
     }
 }
 
-/// New epoch, first poll of it, then the rows. What was deleted at the source while nothing was read stays at the targets.
+/// New epoch, first poll of it, then the rows.
 pub(crate) async fn begin_anew(
     function: &dyn Invoke,
     source: &SourceId,
@@ -366,21 +339,8 @@ async fn send<T: for<'de> Deserialize<'de>>(
     function: &dyn Invoke,
     request: &Request<'_>,
 ) -> Result<T, Error> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Ended {
-        error_message: String,
-    }
-
-    let request = serde_json::to_string(request).map_err(|_| Error::Answer)?;
-    match function.invoke(&request).await? {
-        Ok(answer) => serde_json::from_str(&answer).map_err(|_| Error::Answer),
-        // Names, codes and remedies: the function's errors hold no value.
-        Err(ended) => {
-            let ended: Ended = serde_json::from_str(&ended).map_err(|_| Error::Answer)?;
-            Err(Error::Function(ended.error_message))
-        }
-    }
+    let request = serde_json::to_string(request).map_err(|_| call::Error::Answer)?;
+    Ok(call(function, &request).await?)
 }
 
 fn say(progress: &Progress, model: &ModelId, run: &str, out: &mut dyn Write) -> std::io::Result<()> {

@@ -14,6 +14,7 @@ use sync_domain::protect::{OpenError, UnwrappedKey, open, sealed_parts};
 use sync_lambda::settings::Lookup;
 use zeroize::Zeroizing;
 
+use crate::call::runtime;
 use crate::outputs::{self, Outputs};
 
 /// Opens a sealed value with your own AWS credentials.
@@ -93,7 +94,7 @@ pub(crate) fn run(
     };
     let table = setting(&command.keys_table, "--keys-table", "KEYS_TABLE", "KeysTableName")?;
     let key = setting(&command.value_key, "--value-key", "VALUE_KEY_ARN", "ValueKeyArn")?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Shell)?;
+    let runtime = runtime().map_err(Error::Shell)?;
     let value = runtime.block_on(async {
         let clients = Clients::from_profile().await;
         let keys = DynamoKeyTable::new(clients.dynamodb(), table);

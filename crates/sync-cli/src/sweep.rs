@@ -26,10 +26,12 @@ use sync_domain::policy::CompiledPolicy;
 use sync_domain::ports::{self, LedgerRow, LedgerRows, Topic};
 use sync_domain::sweep::{Finding, Sweep as Rules};
 use sync_domain::version::Version;
+use sync_lambda::backfill::State;
 use sync_lambda::settings::ProcessEnv;
 
+use crate::call::runtime;
 use crate::outputs::{self, Outputs};
-use crate::pull::{self, Function, PAUSE, State, Status, WAITS, Work, ask, new_run};
+use crate::pull::{self, Function, PAUSE, Status, WAITS, Work, ask, new_run};
 use crate::{DEFAULT_CONFIG, validate};
 
 /// Rows that are held against one list of the source: the list is read again for each so many, and so many fit the memory
@@ -130,7 +132,7 @@ pub struct Swept {
 }
 
 pub(crate) fn run(command: &Sweep, out: &mut dyn Write) -> Result<(), crate::Error> {
-    pull::runtime()?.block_on(async {
+    runtime()?.block_on(async {
         let parts = Parts::open(&command.source, &command.places).await?;
         Ok(sweep(&parts, &command.source, command.count, out).await.map(drop)?)
     })

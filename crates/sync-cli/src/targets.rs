@@ -9,9 +9,9 @@ use serde::Deserialize;
 use sync_aws::clients::Clients;
 use sync_aws::lambda::{Invoke, LambdaFunction};
 use sync_domain::id::TargetId;
-use sync_domain::ports;
 use sync_lambda::settings::ProcessEnv;
 
+use crate::call::{self, call, runtime};
 use crate::outputs::{self, Outputs};
 use crate::template::logical_name;
 
@@ -53,15 +53,9 @@ pub enum Error {
     /// It is not known which function it is.
     #[error(transparent)]
     Where(#[from] outputs::Error),
-    /// It cannot be invoked.
-    #[error("the function cannot be invoked; it takes lambda:InvokeFunction on it")]
-    Call(#[from] ports::Error),
-    /// It ended with an error.
-    #[error("the function says: {0}")]
-    Function(String),
-    /// It answered something else.
-    #[error("the function's answer cannot be read; is it of the same release?")]
-    Answer,
+    /// It was asked in vain.
+    #[error(transparent)]
+    Call(#[from] call::Error),
     /// The runtime for the call cannot be made, or nothing can be written.
     #[error("cannot call or write")]
     Shell(#[from] std::io::Error),
@@ -95,31 +89,15 @@ pub(crate) fn run(command: &Targets, out: &mut dyn Write) -> Result<(), Error> {
     let output = format!("Deliver{}Name", logical_name(which.target.as_str()));
     let given = which.function.as_deref();
     let name = outputs.setting(&ProcessEnv, given, "--function", "DELIVER_FUNCTION", &output)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+    runtime()?.block_on(async {
         let function = LambdaFunction::new(Clients::from_profile().await.lambda(), name);
         ask(&function, &which.target, work, out).await
     })
 }
 
 async fn ask(function: &dyn Invoke, target: &TargetId, work: &str, out: &mut dyn Write) -> Result<(), Error> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Ended {
-        error_message: String,
-    }
-
-    match function.invoke(&format!(r#"{{"work":"{work}"}}"#)).await? {
-        Ok(answer) => {
-            let standing: Standing = serde_json::from_str(&answer).map_err(|_| Error::Answer)?;
-            Ok(writeln!(out, "{target}: {}", said(&standing))?)
-        }
-        // Names, codes and remedies: the function's errors hold no value.
-        Err(ended) => {
-            let ended: Ended = serde_json::from_str(&ended).map_err(|_| Error::Answer)?;
-            Err(Error::Function(ended.error_message))
-        }
-    }
+    let standing: Standing = call(function, &format!(r#"{{"work":"{work}"}}"#)).await?;
+    Ok(writeln!(out, "{target}: {}", said(&standing))?)
 }
 
 fn said(standing: &Standing) -> String {
@@ -141,8 +119,10 @@ fn said(standing: &Standing) -> String {
 
 #[cfg(test)]
 mod tests {
-    use async_trait::async_trait;
     use std::sync::Mutex;
+
+    use async_trait::async_trait;
+    use sync_domain::ports;
 
     use super::*;
 
@@ -199,10 +179,10 @@ mod tests {
             ended.await.unwrap_err().to_string(),
             "the function says: the target's breaker: try again"
         );
-        assert!(matches!(printed("pause", Ok("{}")).await, Err(Error::Answer)));
+        assert!(matches!(printed("pause", Ok("{}")).await, Err(Error::Call(call::Error::Answer))));
         assert!(matches!(
             printed("pause", Ok(r#"{"state":"half","applied":true}"#)).await,
-            Err(Error::Answer)
+            Err(Error::Call(call::Error::Answer))
         ));
     }
 }

@@ -3,6 +3,7 @@
 //! **Invariant.** No rule about records stands here: what a record means is decided in `sync-domain`, and this crate
 //! sees to it that every record that came in has an accounted end.
 
+pub mod backfill;
 pub mod batch;
 pub mod config;
 pub mod deadline;

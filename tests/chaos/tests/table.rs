@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::{Value, json};
 use sync_chaos::{Bed, Dice, build, failpoints};
 use sync_tests::aws::Aws;
-use sync_tests::preferences::{TABLE, key};
+use sync_tests::preferences::{TABLE, key, table};
 
 /// More than two pages.
 const ITEMS: u64 = 1_200;
@@ -27,19 +27,7 @@ fn item(customer: u64, note: &str) -> Value {
 
 /// The table with its items, and then its stream: the ARN.
 async fn standing(aws: &Aws) -> String {
-    let table = json!({
-        "TableName": TABLE,
-        "BillingMode": "PAY_PER_REQUEST",
-        "AttributeDefinitions": [
-            { "AttributeName": "customer_id", "AttributeType": "N" },
-            { "AttributeName": "topic", "AttributeType": "S" },
-        ],
-        "KeySchema": [
-            { "AttributeName": "customer_id", "KeyType": "HASH" },
-            { "AttributeName": "topic", "KeyType": "RANGE" },
-        ],
-    });
-    aws.dynamodb("CreateTable", &table).await.unwrap();
+    aws.dynamodb("CreateTable", &table()).await.unwrap();
     let customers: Vec<u64> = (1..=ITEMS).collect();
     for some in customers.chunks(25) {
         let puts: Vec<Value> =

@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use capture_stream::backfill::{Progress, State};
 use capture_stream::{Answer, invoke};
 use serde_json::{Value, json};
 use sync_domain::delivery::ledger::{Arrival, Decision, accepted, decide};
 use sync_domain::ports::{self, Checkpoints, ItemTable, Items, Kind, TableShape, Taken};
 use sync_domain::version::Version;
+use sync_lambda::backfill::{Progress, State};
 use sync_lambda::deadline::Deadline;
 use sync_testkit::{Fault, MemoryItems};
 

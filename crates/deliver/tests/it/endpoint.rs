@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 /// A request as it arrived.
@@ -107,16 +107,7 @@ impl Endpoint {
 }
 
 async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) -> io::Result<()> {
-    let mut buffer = Vec::new();
-    loop {
-        let mut chunk = [0; 4096];
-        let read = stream.read(&mut chunk).await?;
-        if read == 0 {
-            return Ok(());
-        }
-        buffer.extend_from_slice(&chunk[..read]);
-        let Some(got) = parse(&String::from_utf8_lossy(&buffer)) else { continue };
-        buffer.clear();
+    while let Some(got) = receive(&mut stream).await? {
         let (answer, hook, meet) = {
             let mut state = state.lock().unwrap();
             state.got.push(got.clone());
@@ -140,10 +131,27 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) -> io::Result<()
             )
             .await?;
     }
+    Ok(())
+}
+
+/// The next request; none if the other side has closed. It sends one only behind the answer to the one before.
+pub(crate) async fn receive(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Got>> {
+    let mut buffer = Vec::new();
+    loop {
+        let mut chunk = [0; 4096];
+        let read = stream.read(&mut chunk).await?;
+        if read == 0 {
+            return Ok(None);
+        }
+        buffer.extend_from_slice(&chunk[..read]);
+        if let Some(got) = parse(&String::from_utf8_lossy(&buffer)) {
+            return Ok(Some(got));
+        }
+    }
 }
 
 /// The request, once all of it is there.
-pub(crate) fn parse(text: &str) -> Option<Got> {
+fn parse(text: &str) -> Option<Got> {
     let (head, body) = text.split_once("\r\n\r\n")?;
     let mut lines = head.lines();
     let line = lines.next()?.to_owned();

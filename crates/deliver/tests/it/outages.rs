@@ -20,7 +20,7 @@ use sync_testkit::MemoryQueue;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::endpoint::parse;
+use crate::endpoint::receive;
 use crate::world::{PLAIN, PROBE, Sample, World, advance, ask, now, update};
 
 /// What is wrong with the target.
@@ -104,16 +104,7 @@ impl Target {
             }
             _ => {}
         }
-        let mut buffer = Vec::new();
-        loop {
-            let mut chunk = [0; 4096];
-            let read = stream.read(&mut chunk).await?;
-            if read == 0 {
-                return Ok(());
-            }
-            buffer.extend_from_slice(&chunk[..read]);
-            let Some(got) = parse(&String::from_utf8_lossy(&buffer)) else { continue };
-            buffer.clear();
+        while let Some(got) = receive(&mut stream).await? {
             self.tried();
             let id = got.header("webhook-id").to_owned();
             let answer = match self.mode() {
@@ -140,7 +131,7 @@ impl Target {
                 }
                 Mode::Hangs => {
                     // Until the other side has enough.
-                    while stream.read(&mut chunk).await? > 0 {}
+                    while stream.read(&mut [0; 64]).await? > 0 {}
                     return Ok(());
                 }
                 Mode::Errors | Mode::Resets | Mode::NoTls | Mode::NoName => {
@@ -149,6 +140,7 @@ impl Target {
             };
             stream.write_all(answer.as_bytes()).await?;
         }
+        Ok(())
     }
 
     /// What this record's events say is refused for good; everything else is taken.

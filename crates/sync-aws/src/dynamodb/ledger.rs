@@ -11,7 +11,7 @@ use sync_domain::ports::{Kind, Ledger, LedgerPage, LedgerRow, LedgerRows, Result
 use sync_domain::version::Version;
 
 use super::item::{Item, get_number, get_text, number, text};
-use super::{PK, breaker};
+use super::{PK, breaker, put_if};
 use crate::batches::Patience;
 use crate::error::{error, from_sdk};
 
@@ -162,15 +162,7 @@ impl Ledger for DynamoLedger {
             call.expression_attribute_names("#revision", "revision")
                 .expression_attribute_values(":before", number(breaker.revision.saturating_sub(1)))
         };
-        match call.send().await {
-            Ok(_) => Ok(true),
-            Err(failed)
-                if failed.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) =>
-            {
-                Ok(false)
-            }
-            Err(failed) => Err(from_sdk(MARK, &failed)),
-        }
+        put_if(call, MARK).await
     }
 
     async fn mark(&self, key: &str, row: &LedgerRow) -> Result<bool> {
@@ -183,15 +175,7 @@ impl Ledger for DynamoLedger {
             .expression_attribute_names("#pk", PK)
             .expression_attribute_names("#version", "version")
             .expression_attribute_values(":version", text(row.version.as_str()));
-        match call.send().await {
-            Ok(_) => Ok(true),
-            Err(failed)
-                if failed.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) =>
-            {
-                Ok(false)
-            }
-            Err(failed) => Err(from_sdk(MARK, &failed)),
-        }
+        put_if(call, MARK).await
     }
 }
 

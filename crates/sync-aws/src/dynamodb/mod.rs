@@ -20,8 +20,26 @@ pub use lookup::DynamoLookup;
 pub use receipts::DynamoReceipts;
 pub use tickets::DynamoTickets;
 
+use aws_sdk_dynamodb::operation::put_item::builders::PutItemFluentBuilder;
+use sync_domain::ports::Result;
+
+use crate::error::from_sdk;
+
 /// The partition key of every table.
 const PK: &str = "pk";
+
+/// Puts an item under a condition; false = the condition does not hold.
+async fn put_if(call: PutItemFluentBuilder, operation: &'static str) -> Result<bool> {
+    match call.send().await {
+        Ok(_) => Ok(true),
+        Err(failed)
+            if failed.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) =>
+        {
+            Ok(false)
+        }
+        Err(failed) => Err(from_sdk(operation, &failed)),
+    }
+}
 
 #[cfg(test)]
 mod tests;

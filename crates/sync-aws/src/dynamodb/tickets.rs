@@ -5,11 +5,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::operation::put_item::builders::PutItemFluentBuilder;
 use sync_domain::ports::{Result, Ticket, Tickets};
 
-use super::PK;
 use super::item::{Item, number, text};
+use super::{PK, put_if};
 use crate::error::from_sdk;
 
 const PUT: &str = "dynamodb:PutItem";
@@ -26,26 +25,15 @@ impl DynamoTickets {
     pub fn new(client: Client, table: impl Into<String>) -> Self {
         Self { client, table: table.into() }
     }
-
-    /// Puts an item under a condition; false = the condition does not hold.
-    async fn put_if(call: PutItemFluentBuilder) -> Result<bool> {
-        match call.expression_attribute_names("#pk", PK).send().await {
-            Ok(_) => Ok(true),
-            Err(failed)
-                if failed.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) =>
-            {
-                Ok(false)
-            }
-            Err(failed) => Err(from_sdk(PUT, &failed)),
-        }
-    }
 }
 
 #[async_trait]
 impl Tickets for DynamoTickets {
     async fn open(&self, ticket: &Ticket) -> Result<bool> {
         let call = self.client.put_item().table_name(&self.table).set_item(Some(item(ticket)));
-        Self::put_if(call.condition_expression("attribute_not_exists(#pk)")).await
+        let call =
+            call.condition_expression("attribute_not_exists(#pk)").expression_attribute_names("#pk", PK);
+        put_if(call, PUT).await
     }
 
     async fn claim_alert(&self, cause: &str, ticket_id: &str, lasts: Duration) -> Result<bool> {
@@ -60,10 +48,11 @@ impl Tickets for DynamoTickets {
             // DynamoDB may take days to remove what has expired; an expired claim is nobody's.
             .condition_expression("attribute_not_exists(#pk) OR #expires_at <= :now OR #ticket = :ticket")
             .expression_attribute_names("#expires_at", "expires_at")
+            .expression_attribute_names("#pk", PK)
             .expression_attribute_names("#ticket", "ticket")
             .expression_attribute_values(":now", number(now))
             .expression_attribute_values(":ticket", text(ticket_id));
-        Self::put_if(call).await
+        put_if(call, PUT).await
     }
 
     async fn settle_alert(&self, cause: &str, expires_at: i64) -> Result<()> {

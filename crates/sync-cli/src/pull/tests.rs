@@ -3,6 +3,7 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use async_trait::async_trait;
+use sync_domain::ports;
 
 use super::*;
 
