@@ -26,7 +26,7 @@ chaos: export CHAOS_LETTERS ?= 10000
 chaos: export CHAOS_ROWS ?= 200000
 chaos: export CHAOS_OVERLAPS ?= 50
 chaos: .venv/sam/ready .venv/emulator/ready .venv/postgres/ready .venv/debezium/ready
-	cargo test --package sync-chaos --package sync-sources -- --nocapture
+	cargo test --package sync-chaos -- --nocapture
 
 up: .venv/sam/ready .venv/emulator/ready .venv/postgres/ready
 	cargo run --quiet --package sync-tests --bin local-stack -- up
