@@ -10,6 +10,7 @@ use sync_aws::kms::KmsKeys;
 use sync_aws::secrets::SecretsManager;
 use sync_aws::sqs::{SqsInbox, SqsQueue};
 use sync_aws::switch::AwsSwitch;
+use sync_domain::config::Endpoint;
 use sync_domain::delivery::CompiledTarget;
 use sync_domain::outcome::Stage;
 use sync_domain::ports::{HashKey, Inbox, KeyService, Ledger, Result, Secrets, Switch};
@@ -74,7 +75,7 @@ impl Deps {
             parker: Parker::new(Stage::Deliver, dead_letters, bus).with_target(settings.target),
             http: Client::new(guard(&target, settings.allow_loopback)),
             max_receives: settings.max_receives,
-            pace: Pace::new(target.target().endpoint.rate),
+            pace: Pace::new(target.target().endpoint.rate()),
             now,
             random,
             woken: Mutex::default(),
@@ -93,10 +94,13 @@ impl Deps {
     }
 }
 
-/// The guard for a target's addresses.
+/// The guard for a target's addresses; one that is not reached by HTTP has none.
 pub fn guard(target: &CompiledTarget, allow_loopback: bool) -> Guard {
-    let endpoint = &target.target().endpoint;
-    Guard { allow_loopback, allow_networks: endpoint.allow_networks.clone(), ports: endpoint.ports.clone() }
+    let (allow_networks, ports) = match &target.target().endpoint {
+        Endpoint::Http(endpoint) => (endpoint.allow_networks.clone(), endpoint.ports.clone()),
+        Endpoint::DynamoDb(_) => (Vec::new(), Vec::new()),
+    };
+    Guard { allow_loopback, allow_networks, ports }
 }
 
 fn now() -> i64 {

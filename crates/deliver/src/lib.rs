@@ -5,6 +5,7 @@ pub mod deps;
 mod http;
 pub mod pace;
 pub mod payload;
+mod send;
 pub mod settings;
 mod work;
 

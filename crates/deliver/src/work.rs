@@ -21,7 +21,7 @@ use sync_lambda::deadline::Deadline;
 use sync_lambda::park::About;
 
 use crate::deps::Deps;
-use crate::http::{Attempt, Delivery, Sent, send};
+use crate::send::{Attempt, Delivery, Sent, send};
 
 /// What the ledger says of the records of a batch, by their row keys; kept up to date as the batch is worked.
 pub(crate) type Rows = HashMap<String, ports::Result<Option<LedgerRow>>>;

@@ -17,7 +17,7 @@ pub(crate) fn run(target: &TargetId, dir: &Path, out: &mut dyn Write) -> Result<
     let policy = FilterPolicy::of(found);
     writeln!(out, "    {}:", logical_name(target.as_str()))?;
     writeln!(out, "      Name: {target}")?;
-    writeln!(out, "      Secret: {}", found.endpoint.auth.secret().unwrap_or(NO_SECRET))?;
+    writeln!(out, "      Secret: {}", found.endpoint.secret().unwrap_or(NO_SECRET))?;
     writeln!(out, "      Models: [{}]", policy.models.join(", "))?;
     writeln!(out, "      Operations: [{}]", policy.operations.join(", "))?;
     writeln!(out, "      Changed: [{}]", policy.changed.join(", "))?;

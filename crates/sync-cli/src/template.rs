@@ -492,7 +492,7 @@ impl Check<'_> {
             );
             self.error(entry.changed.referenced, path, message);
         }
-        let named = target.endpoint.auth.secret();
+        let named = target.endpoint.secret();
         let asked = named.unwrap_or(NO_SECRET);
         match &entry.secret {
             Some(given) if given.value == asked => {}

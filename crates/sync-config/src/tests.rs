@@ -1,7 +1,9 @@
 use std::time::Duration;
 
 use sync_domain::change::Operation;
-use sync_domain::config::{Auth, Body, Literal, Method, Missing, Rate, StatusClass, VersionKind};
+use sync_domain::config::{
+    Auth, Body, Endpoint, HttpEndpoint, Literal, Method, Missing, Rate, StatusClass, Target, VersionKind,
+};
 
 use super::*;
 
@@ -42,10 +44,74 @@ fn a_target_says_little_and_gets_the_defaults() {
     assert!(entry.snapshot);
     assert!(entry.when_changed.is_empty());
     assert_eq!(target.attributes_of(entry), None);
-    assert_eq!(target.endpoint.timeout, Duration::from_secs(10));
-    assert_eq!(target.endpoint.rate, None);
-    assert_eq!(target.endpoint.ports, [443]);
-    assert_eq!(target.endpoint.auth, Auth::StandardWebhooks("datasync/target/loyalty".to_owned()));
+    let endpoint = http(target);
+    assert_eq!(endpoint.timeout, Duration::from_secs(10));
+    assert_eq!(endpoint.rate, None);
+    assert_eq!(endpoint.ports, [443]);
+    assert_eq!(endpoint.auth, Auth::StandardWebhooks("datasync/target/loyalty".to_owned()));
+}
+
+fn http(target: &Target) -> &HttpEndpoint {
+    match &target.endpoint {
+        Endpoint::Http(endpoint) => endpoint,
+        other @ Endpoint::DynamoDb(_) => panic!("{other:?}"),
+    }
+}
+
+const TABLE: &str = "\
+target: profiles
+subscribe:
+  - model: customer
+endpoint:
+  dynamodb:
+    table: team.profiles-1
+    rate: 200/s
+";
+
+#[test]
+fn a_table_is_another_kind_of_endpoint() {
+    let config = parse("targets/profiles.yaml", TABLE).unwrap();
+    let target = config.targets().next().unwrap();
+    let Endpoint::DynamoDb(table) = &target.endpoint else { panic!("{:?}", target.endpoint) };
+    assert_eq!(table.table, "team.profiles-1");
+    assert_eq!(target.endpoint.rate(), Some(Rate { requests: 200, per: Duration::from_secs(1) }));
+    assert_eq!(target.endpoint.secret(), None);
+}
+
+#[test]
+fn whatever_kind_an_endpoint_is_of_its_errors_name_their_place() {
+    let flow = "target: profiles\nsubscribe: [{ model: customer }]\nendpoint: ";
+    for (text, expected) in [
+        (
+            TABLE.replace("    table: team.profiles-1\n", ""),
+            "5:5: endpoint.dynamodb: \"table\" is missing; add it",
+        ),
+        (
+            TABLE.replace("    rate", "    url"),
+            "7:5: endpoint.dynamodb.url: \"url\" is unknown here; known are table",
+        ),
+        (TABLE.replace("200/s", "fast"), "7:11: endpoint.dynamodb.rate: a rate is"),
+        (
+            format!("{TABLE}  auth: none\n"),
+            "8:3: endpoint.auth: \"auth\" is unknown here; known are dynamodb",
+        ),
+        (
+            TARGET.replace("  auth:", "  dynamodb: { table: abc }\n  auth:"),
+            "6:3: endpoint.dynamodb: \"dynamodb\" is unknown here; known are url, auth",
+        ),
+        (
+            TARGET.replace("  url:", "  retries: 3\n  url:"),
+            "5:3: endpoint.retries: \"retries\" is unknown here",
+        ),
+        (format!("{flow}{{ retries: 3, url: x }}"), "3:13: endpoint.retries: \"retries\" is unknown here"),
+        (format!("{flow}{{}}"), "3:11: endpoint: \"url\" is missing; add it"),
+        (format!("{flow}dynamodb"), "3:11: endpoint: must be {"),
+    ] {
+        let name = if text.contains("loyalty") { "loyalty" } else { "profiles" };
+        let printed = error(&format!("targets/{name}.yaml"), &text);
+        let printed = printed.strip_prefix(&format!("targets/{name}.yaml:")).unwrap();
+        assert!(printed.starts_with(expected), "{printed}\nshould have {expected}");
+    }
 }
 
 #[test]
@@ -75,7 +141,7 @@ endpoint:
     let choices = target.attributes.as_ref().unwrap();
     assert_eq!((choices[0].name.as_str(), choices[0].output()), ("id", "id"));
     assert_eq!((choices[1].name.as_str(), choices[1].output()), ("email", "mail"));
-    let endpoint = &target.endpoint;
+    let endpoint = http(target);
     assert_eq!(endpoint.timeout, Duration::from_millis(1500));
     assert_eq!(endpoint.rate, Some(Rate { requests: 50, per: Duration::from_secs(1) }));
     let delete = &endpoint.operations[&Operation::Delete];

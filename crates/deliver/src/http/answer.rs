@@ -1,17 +1,22 @@
 //! What the answer of a target means, and what it means that there is none.
 
+use sync_domain::config::HttpEndpoint;
 use sync_domain::delivery::backoff::retry_after;
 use sync_domain::delivery::status::{Class, classify};
 use sync_domain::outcome::Reason;
 use sync_http::Response;
 
-use super::{Delivery, Sent};
-use crate::deps::Deps;
+use crate::send::{Delivery, Sent};
 
 /// What an answer means.
-pub(super) fn answered(deps: &Deps, delivery: &Delivery<'_>, response: &Response, now: i64) -> Sent {
+pub(super) fn answered(
+    endpoint: &HttpEndpoint,
+    delivery: &Delivery<'_>,
+    response: &Response,
+    now: i64,
+) -> Sent {
     let place = format!("status {}", response.status);
-    match classify(response.status, delivery.effect, &deps.target.target().endpoint.statuses) {
+    match classify(response.status, delivery.effect, &endpoint.statuses) {
         Class::Accepted => Sent::Accepted,
         Class::Stale => Sent::Outrun,
         Class::Rejected => Sent::Refused(Reason::new("refused_by_target", place)),

@@ -1,17 +1,16 @@
 //! What proves to a target where a request comes from.
 
-use sync_domain::config::Auth;
+use sync_domain::config::{Auth, HttpEndpoint};
 use sync_domain::{credentials, webhook};
 use sync_http::{HeaderName, HeaderValue, Request, header};
 use zeroize::Zeroizing;
 
-use super::Delivery;
 use super::request::set;
-use crate::deps::Deps;
+use crate::send::Delivery;
 
 /// Adds what proves where the request comes from; none if the secret is not of the right form.
 pub(super) fn authenticate(
-    deps: &Deps,
+    endpoint: &HttpEndpoint,
     delivery: &Delivery<'_>,
     secret: Option<&Zeroizing<String>>,
     now: i64,
@@ -20,7 +19,7 @@ pub(super) fn authenticate(
     let id = delivery.event.id.as_str();
     set(&mut request.headers, webhook::ID_HEADER, id);
     set(&mut request.headers, webhook::TIMESTAMP_HEADER, &now.to_string());
-    match &deps.target.target().endpoint.auth {
+    match &endpoint.auth {
         Auth::None => Some(()),
         Auth::StandardWebhooks(_) => {
             let secrets = webhook::Secrets::parse(secret?).ok()?;

@@ -5,12 +5,9 @@ mod answer;
 mod auth;
 mod request;
 
-use std::time::{Duration, Instant};
-
-use sync_domain::delivery::ledger::Effect;
-use sync_domain::delivery::mapping::Mapping;
+use sync_domain::config::HttpEndpoint;
+use sync_domain::delivery::request::Requests;
 use sync_domain::delivery::status::proves_refusal;
-use sync_domain::event::ReceivedEvent;
 use sync_domain::outcome::Reason;
 use sync_domain::ports::{self, Kind};
 use sync_lambda::deadline::Deadline;
@@ -20,75 +17,34 @@ use self::answer::{answered, unanswered};
 use self::auth::authenticate;
 use self::request::request;
 use crate::deps::Deps;
+use crate::send::{Attempt, Delivery, Sent, place};
 
-/// Time that an invocation needs behind a request: mark, set back, answer.
-const MARGIN: Duration = Duration::from_secs(3);
-
-/// An event on its way out.
-pub(crate) struct Delivery<'a> {
-    pub(crate) event: &'a ReceivedEvent<'a>,
-    pub(crate) body: &'a str,
-    pub(crate) mapping: &'a Mapping,
-    pub(crate) effect: Effect,
-}
-
-/// What came of sending it.
-#[derive(Debug)]
-pub(crate) enum Sent {
-    /// The target has it.
-    Accepted,
-    /// The target has something newer.
-    Outrun,
-    /// It may work later; perhaps the target said when.
-    Later(Reason, Option<Duration>),
-    /// The target is away: no answer, or an error of its own.
-    Away(Reason),
-    /// Nothing was sent: the target is not to be asked now.
-    Held(Reason),
-    /// It will never work.
-    Refused(Reason),
-    /// Nothing will work until somebody helps the target or its configuration.
-    Trouble(Reason),
-    /// The target wants nothing any more.
-    Gone(Reason),
-}
-
-/// What is known after sending.
-#[derive(Debug)]
-pub(crate) struct Attempt {
-    /// What came of it.
-    pub(crate) sent: Sent,
-    /// The target may have the event although it was not accepted: the request went out, and no answer came or one that
-    /// does not prove the opposite.
-    pub(crate) may_be_there: bool,
-    /// The target has answered.
-    pub(crate) answered: bool,
-}
-
-impl From<Sent> for Attempt {
-    /// An attempt that did not reach the target.
-    fn from(sent: Sent) -> Self {
-        Self { sent, may_be_there: false, answered: false }
-    }
+/// A target that is reached by HTTP.
+#[derive(Clone, Copy)]
+pub(crate) struct Http<'a> {
+    pub(crate) deps: &'a Deps,
+    pub(crate) endpoint: &'a HttpEndpoint,
+    pub(crate) requests: &'a Requests,
 }
 
 /// Sends an event; where the target or the way to it is in doubt, once more if its secret has changed meanwhile.
-pub(crate) async fn send(deps: &Deps, deadline: Deadline, delivery: &Delivery<'_>) -> Attempt {
-    let Some(name) = deps.target.target().endpoint.auth.secret() else {
-        return attempt(deps, deadline, delivery, None).await;
+pub(crate) async fn send(http: Http<'_>, deadline: Deadline, delivery: &Delivery<'_>) -> Attempt {
+    let deps = http.deps;
+    let Some(name) = http.endpoint.auth.secret() else {
+        return attempt(http, deadline, delivery, None).await;
     };
     let secret = match deps.secrets.get(name).await {
         Ok(secret) => secret,
         Err(error) => return no_secret(&error).into(),
     };
-    let first = attempt(deps, deadline, delivery, Some(&secret)).await;
+    let first = attempt(http, deadline, delivery, Some(&secret)).await;
     if !matches!(first.sent, Sent::Trouble(_) | Sent::Gone(_)) {
         return first;
     }
     let second = match deps.secrets.refresh(name).await {
         // The same request would get the same answer.
         Ok(fresh) if fresh == secret => return first,
-        Ok(fresh) => attempt(deps, deadline, delivery, Some(&fresh)).await,
+        Ok(fresh) => attempt(http, deadline, delivery, Some(&fresh)).await,
         Err(error) => no_secret(&error).into(),
     };
     Attempt { may_be_there: first.may_be_there || second.may_be_there, ..second }
@@ -109,33 +65,28 @@ fn no_secret(error: &ports::Error) -> Sent {
 }
 
 async fn attempt(
-    deps: &Deps,
+    http: Http<'_>,
     deadline: Deadline,
     delivery: &Delivery<'_>,
     secret: Option<&Zeroizing<String>>,
 ) -> Attempt {
-    let timeout = deps.target.target().endpoint.timeout;
-    let no_time = || Sent::Later(Reason::new("no_time_left", ""), Some(Duration::ZERO)).into();
-    let Some(patience) = deadline.left().checked_sub(timeout.saturating_add(MARGIN)) else {
-        return no_time();
-    };
+    let deps = http.deps;
     // Made before the wait for its place, so that what cannot be sent takes none.
-    let mut request = match request(deps, delivery, timeout) {
+    let mut request = match request(http, delivery) {
         Ok(request) => request,
         Err(reason) => return Sent::Refused(reason).into(),
     };
-    let Some(wait) = deps.pace.take(Instant::now(), patience) else { return no_time() };
-    if !wait.is_zero() {
-        tokio::time::sleep(wait).await;
+    if let Err(sent) = place(deps, deadline, http.endpoint.timeout).await {
+        return sent.into();
     }
     let now = (deps.now)();
-    if authenticate(deps, delivery, secret, now, &mut request).is_none() {
+    if authenticate(http.endpoint, delivery, secret, now, &mut request).is_none() {
         return Sent::Trouble(Reason::new("target_misconfigured", "endpoint.auth")).into();
     }
     match deps.http.send(request).await {
         Ok(response) => Attempt {
             may_be_there: !proves_refusal(response.status),
-            sent: answered(deps, delivery, &response, now),
+            sent: answered(http.endpoint, delivery, &response, now),
             answered: true,
         },
         Err(error) => Attempt {

@@ -1,15 +1,13 @@
 //! The request that a delivery becomes, as the target's mapping says.
 
-use std::time::Duration;
-
 use sync_domain::config::Body;
 use sync_domain::delivery::request::Request as Mapped;
 use sync_domain::outcome::Reason;
 use sync_domain::scan;
 use sync_http::{Bytes, HeaderMap, HeaderName, HeaderValue, Method, Request, header};
 
-use super::Delivery;
-use crate::deps::Deps;
+use super::Http;
+use crate::send::Delivery;
 
 /// What is kept of a target's answer body: nothing. It is read so far so that the connection can be used again.
 const MAX_ANSWER: usize = 64 << 10;
@@ -17,8 +15,8 @@ const MAX_ANSWER: usize = 64 << 10;
 const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("datasync/", env!("CARGO_PKG_VERSION")));
 
 /// The request for a delivery, without what proves where it comes from.
-pub(super) fn request(deps: &Deps, delivery: &Delivery<'_>, timeout: Duration) -> Result<Request, Reason> {
-    let requests = deps.target.requests();
+pub(super) fn request(http: Http<'_>, delivery: &Delivery<'_>) -> Result<Request, Reason> {
+    let Http { endpoint, requests, .. } = http;
     let mapped = requests.request(delivery.event.envelope.operation, delivery.effect);
     let url = requests.address(mapped, delivery.event.key)?;
     let method = Method::from_bytes(mapped.method().as_str().as_bytes()).unwrap_or(Method::POST);
@@ -27,7 +25,14 @@ pub(super) fn request(deps: &Deps, delivery: &Delivery<'_>, timeout: Duration) -
     set(&mut headers, "traceparent", &delivery.event.envelope.traceparent);
     let body = body(delivery, mapped, &mut headers)
         .map_err(|error| Reason::new("unreadable_event", format!("byte {}", error.offset)))?;
-    Ok(Request { method, url, headers, body: Bytes::from(body), timeout, max_body: MAX_ANSWER })
+    Ok(Request {
+        method,
+        url,
+        headers,
+        body: Bytes::from(body),
+        timeout: endpoint.timeout,
+        max_body: MAX_ANSWER,
+    })
 }
 
 /// What the request carries. Without the event in it, its context goes along as headers (CloudEvents, binary mode), so

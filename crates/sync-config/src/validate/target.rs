@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use sync_domain::change::Operation;
 use sync_domain::config::filter::{FilterPolicy, MAX_COMBINATIONS};
-use sync_domain::config::{AttributeChoice, Auth, Endpoint, Model, Subscription, Target, Type};
+use sync_domain::config::{AttributeChoice, Auth, Endpoint, HttpEndpoint, Model, Subscription, Target, Type};
 use sync_domain::delivery::{CompiledTarget, Error};
 
 use super::Check;
@@ -35,7 +35,11 @@ pub(super) fn check(target: &Target, config: &SyncConfig, check: &mut Check<'_>)
     if let Some(choices) = &target.attributes {
         check_choices(choices, &models, &["attributes"], check);
     }
-    check_endpoint(&target.endpoint, &models, check);
+    match &target.endpoint {
+        Endpoint::Http(endpoint) => check_http(endpoint, &models, check),
+        // What deliver runs has the last word.
+        Endpoint::DynamoDb(_) => {}
+    }
     check_filter(target, check);
     check_compiled(target, check);
 }
@@ -127,7 +131,7 @@ fn unknown_attribute(name: &str, models: &[&Model]) -> String {
     format!("{name} is no attribute of the event; there are {}", known.join(", "))
 }
 
-fn check_endpoint(endpoint: &Endpoint, models: &[&Model], check: &mut Check<'_>) {
+fn check_http(endpoint: &HttpEndpoint, models: &[&Model], check: &mut Check<'_>) {
     check_url(&endpoint.url, &["endpoint", "url"], check);
     let port = endpoint.url.port_or_known_default();
     if !is_loopback(&endpoint.url) && port.is_some_and(|port| !endpoint.ports.contains(&port)) {
@@ -206,5 +210,8 @@ fn check_compiled(target: &Target, check: &mut Check<'_>) {
         Ok(_) => {}
         Err(Error::Mapping(error)) => check.error(&["attributes"], error.to_string()),
         Err(Error::Request(error)) => check.error(&["endpoint", "operations"], error.to_string()),
+        Err(Error::NoTables) => {
+            check.error(&["endpoint", "dynamodb"], "nothing sends to a table yet; use an HTTP endpoint");
+        }
     }
 }

@@ -15,5 +15,6 @@ pub use self::source::{
     VersionKind,
 };
 pub use self::target::{
-    AttributeChoice, Auth, Body, Endpoint, Method, RequestMapping, StatusClass, Subscription, Target,
+    AttributeChoice, Auth, Body, Endpoint, HttpEndpoint, Method, RequestMapping, StatusClass, Subscription,
+    TableEndpoint, Target,
 };

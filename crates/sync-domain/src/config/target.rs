@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::Deserialize;
-use serde::de::{self, Deserializer, MapAccess, Visitor};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, Visitor};
 use url::Url;
 
 use super::duration::{self, Rate};
@@ -110,10 +111,103 @@ impl<'de> Deserialize<'de> for AttributeChoice {
     }
 }
 
-/// Where and how a target is reached.
+/// Where and how a target is reached; what it is decides the kind. `dynamodb: { … }` is a table, all else is HTTP.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Endpoint {
+    /// The target answers HTTP requests.
+    Http(HttpEndpoint),
+    /// The target is a DynamoDB table.
+    DynamoDb(TableEndpoint),
+}
+
+impl Endpoint {
+    /// At most so many deliveries in so much time, per running function; none = no limit.
+    pub fn rate(&self) -> Option<Rate> {
+        match self {
+            Self::Http(endpoint) => endpoint.rate,
+            Self::DynamoDb(endpoint) => endpoint.rate,
+        }
+    }
+
+    /// The name of the secret in Secrets Manager that a delivery needs, if it needs one.
+    pub fn secret(&self) -> Option<&str> {
+        match self {
+            Self::Http(endpoint) => endpoint.auth.secret(),
+            Self::DynamoDb(_) => None,
+        }
+    }
+}
+
+/// What makes an endpoint a table.
+const DYNAMODB: &str = "dynamodb";
+
+/// By hand, by the first name that stands there: of an untagged enum serde says no more than that nothing fits, not what is
+/// wrong inside, nor where.
+impl<'de> Deserialize<'de> for Endpoint {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OfAKind;
+
+        impl<'de> Visitor<'de> for OfAKind {
+            type Value = Endpoint;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("{ url: …, auth: …, … }, or { dynamodb: { table: …, … } }")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Endpoint, A::Error> {
+                let first = map.next_key::<String>()?;
+                if first.as_deref() != Some(DYNAMODB) {
+                    let map = MapAccessDeserializer::new(FromFirst { first, rest: map });
+                    return HttpEndpoint::deserialize(map).map(Endpoint::Http);
+                }
+                let table = map.next_value()?;
+                match map.next_key::<String>()? {
+                    None => Ok(Endpoint::DynamoDb(table)),
+                    Some(other) => Err(de::Error::unknown_field(&other, &[DYNAMODB])),
+                }
+            }
+        }
+
+        deserializer.deserialize_map(OfAKind)
+    }
+}
+
+/// A map whose first name has been read already.
+struct FromFirst<A> {
+    first: Option<String>,
+    rest: A,
+}
+
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for FromFirst<A> {
+    type Error = A::Error;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, A::Error> {
+        match self.first.take() {
+            Some(first) => seed.deserialize(first.into_deserializer()).map(Some),
+            None => self.rest.next_key_seed(seed),
+        }
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, A::Error> {
+        self.rest.next_value_seed(seed)
+    }
+}
+
+/// A DynamoDB table that events are written to, one item per record.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TableEndpoint {
+    /// The table's name, in the account and region of the stack.
+    pub table: String,
+    /// At most so many writes in so much time, per running function.
+    #[serde(default)]
+    pub rate: Option<Rate>,
+}
+
+/// Where and how a target is reached by HTTP.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Endpoint {
+pub struct HttpEndpoint {
     /// The address: https (http for loopback alone, on a laptop), no user name or password.
     #[serde(deserialize_with = "url")]
     pub url: Url,

@@ -13,7 +13,7 @@ pub mod mapping;
 pub mod request;
 pub mod status;
 
-use crate::config::Target;
+use crate::config::{Endpoint, HttpEndpoint, Target};
 use crate::scan::Limits;
 
 /// A target as it is used: its configuration, checked, with all that can be made ready before the first event.
@@ -21,7 +21,19 @@ use crate::scan::Limits;
 pub struct CompiledTarget {
     target: Target,
     mappings: Vec<mapping::Mapping>,
-    requests: request::Requests,
+    endpoint: CompiledEndpoint,
+}
+
+/// Where and how a target is reached, made ready.
+#[derive(Debug)]
+pub enum CompiledEndpoint {
+    /// By HTTP.
+    Http {
+        /// The endpoint as written.
+        endpoint: HttpEndpoint,
+        /// What an operation becomes.
+        requests: request::Requests,
+    },
 }
 
 /// A target's configuration that makes no sense.
@@ -33,6 +45,9 @@ pub enum Error {
     /// An entry of `endpoint.operations`.
     #[error("endpoint.operations: {0}")]
     Request(#[from] request::Error),
+    /// A kind of endpoint that nothing is sent to yet.
+    #[error("endpoint.dynamodb: is read, but nothing sends to a table yet; use an HTTP endpoint")]
+    NoTables,
 }
 
 impl CompiledTarget {
@@ -43,8 +58,14 @@ impl CompiledTarget {
             .iter()
             .map(|subscription| mapping::Mapping::compile(target.attributes_of(subscription)))
             .collect::<Result<_, _>>()?;
-        let requests = request::Requests::compile(&target.endpoint)?;
-        Ok(Self { target, mappings, requests })
+        let endpoint = match &target.endpoint {
+            Endpoint::Http(endpoint) => CompiledEndpoint::Http {
+                endpoint: endpoint.clone(),
+                requests: request::Requests::compile(endpoint)?,
+            },
+            Endpoint::DynamoDb(_) => return Err(Error::NoTables),
+        };
+        Ok(Self { target, mappings, endpoint })
     }
 
     /// The target as written.
@@ -57,9 +78,9 @@ impl CompiledTarget {
         self.mappings.get(subscription)
     }
 
-    /// What an operation becomes at this target.
-    pub fn requests(&self) -> &request::Requests {
-        &self.requests
+    /// Where and how it is reached.
+    pub fn endpoint(&self) -> &CompiledEndpoint {
+        &self.endpoint
     }
 }
 
@@ -70,21 +91,24 @@ fn limits() -> Limits {
 
 #[cfg(test)]
 fn test_target(url: &str) -> Target {
-    use crate::config::{Auth, Endpoint};
-
     Target {
         target: "loyalty".parse().unwrap(),
         subscribe: Vec::new(),
         attributes: None,
-        endpoint: Endpoint {
-            url: url.parse().unwrap(),
-            auth: Auth::None,
-            timeout: std::time::Duration::from_secs(10),
-            rate: None,
-            operations: Default::default(),
-            statuses: Default::default(),
-            allow_networks: Vec::new(),
-            ports: vec![443],
-        },
+        endpoint: Endpoint::Http(test_endpoint(url)),
+    }
+}
+
+#[cfg(test)]
+fn test_endpoint(url: &str) -> HttpEndpoint {
+    HttpEndpoint {
+        url: url.parse().unwrap(),
+        auth: crate::config::Auth::None,
+        timeout: std::time::Duration::from_secs(10),
+        rate: None,
+        operations: Default::default(),
+        statuses: Default::default(),
+        allow_networks: Vec::new(),
+        ports: vec![443],
     }
 }

@@ -8,7 +8,7 @@ use super::ledger::Effect;
 use super::limits;
 use super::mapping::members;
 use crate::change::Operation;
-use crate::config::{Body, Endpoint, Method, RequestMapping};
+use crate::config::{Body, HttpEndpoint, Method, RequestMapping};
 use crate::outcome::Reason;
 use crate::scan::{Kind, Scanner};
 
@@ -53,7 +53,7 @@ enum Part {
 
 impl Requests {
     /// Makes the requests ready.
-    pub fn compile(endpoint: &Endpoint) -> Result<Self, Error> {
+    pub fn compile(endpoint: &HttpEndpoint) -> Result<Self, Error> {
         if endpoint.url.cannot_be_a_base() {
             return Err(Error::Url);
         }
@@ -184,7 +184,7 @@ mod tests {
     use super::*;
 
     fn requests(url: &str, path: &str) -> Result<Requests, Error> {
-        let mut endpoint = crate::delivery::test_target(url).endpoint;
+        let mut endpoint = crate::delivery::test_endpoint(url);
         let mapping =
             RequestMapping { method: Method::Put, path: Some(path.to_owned()), body: Body::Attributes };
         endpoint.operations = BTreeMap::from([(Operation::Update, mapping)]);

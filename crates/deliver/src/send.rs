@@ -1,0 +1,87 @@
+//! One attempt at a target, whatever kind its endpoint is: what goes in and what comes out.
+
+use std::time::{Duration, Instant};
+
+use sync_domain::delivery::CompiledEndpoint;
+use sync_domain::delivery::ledger::Effect;
+use sync_domain::delivery::mapping::Mapping;
+use sync_domain::event::ReceivedEvent;
+use sync_domain::outcome::Reason;
+use sync_lambda::deadline::Deadline;
+
+use crate::deps::Deps;
+use crate::http::{self, Http};
+
+/// Time that an invocation needs behind an attempt: mark, set back, answer.
+const MARGIN: Duration = Duration::from_secs(3);
+
+/// An event on its way out.
+pub(crate) struct Delivery<'a> {
+    pub(crate) event: &'a ReceivedEvent<'a>,
+    pub(crate) body: &'a str,
+    pub(crate) mapping: &'a Mapping,
+    pub(crate) effect: Effect,
+}
+
+/// What came of sending it.
+#[derive(Debug)]
+pub(crate) enum Sent {
+    /// The target has it.
+    Accepted,
+    /// The target has something newer.
+    Outrun,
+    /// It may work later; perhaps the target said when.
+    Later(Reason, Option<Duration>),
+    /// The target is away: no answer, or an error of its own.
+    Away(Reason),
+    /// Nothing was sent: the target is not to be asked now.
+    Held(Reason),
+    /// It will never work.
+    Refused(Reason),
+    /// Nothing will work until somebody helps the target or its configuration.
+    Trouble(Reason),
+    /// The target wants nothing any more.
+    Gone(Reason),
+}
+
+/// What is known after sending.
+#[derive(Debug)]
+pub(crate) struct Attempt {
+    /// What came of it.
+    pub(crate) sent: Sent,
+    /// The target may have the event although it was not accepted: the event went out, and no answer came or one that
+    /// does not prove the opposite.
+    pub(crate) may_be_there: bool,
+    /// The target has answered.
+    pub(crate) answered: bool,
+}
+
+impl From<Sent> for Attempt {
+    /// An attempt that did not reach the target.
+    fn from(sent: Sent) -> Self {
+        Self { sent, may_be_there: false, answered: false }
+    }
+}
+
+/// Sends an event to the target.
+pub(crate) async fn send(deps: &Deps, deadline: Deadline, delivery: &Delivery<'_>) -> Attempt {
+    match deps.target.endpoint() {
+        CompiledEndpoint::Http { endpoint, requests } => {
+            http::send(Http { deps, endpoint, requests }, deadline, delivery).await
+        }
+    }
+}
+
+/// Waits for an attempt's place in the target's rate. None is taken if the attempt, which may last for `timeout`, could not
+/// end before the invocation does.
+pub(crate) async fn place(deps: &Deps, deadline: Deadline, timeout: Duration) -> Result<(), Sent> {
+    let patience = deadline.left().checked_sub(timeout.saturating_add(MARGIN));
+    let wait = patience.and_then(|patience| deps.pace.take(Instant::now(), patience));
+    let Some(wait) = wait else {
+        return Err(Sent::Later(Reason::new("no_time_left", ""), Some(Duration::ZERO)));
+    };
+    if !wait.is_zero() {
+        tokio::time::sleep(wait).await;
+    }
+    Ok(())
+}
