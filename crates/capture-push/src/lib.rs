@@ -18,6 +18,7 @@ use std::collections::HashMap;
 
 use sync_domain::config::PushFormat;
 use sync_domain::ports;
+use sync_lambda::failpoint;
 
 use crate::answer::{Accepted, Answer, PassedOver, UNAVAILABLE};
 use crate::authentication::Authenticated;
@@ -48,6 +49,7 @@ async fn take(event: &GatewayRequest, deps: &Deps) -> Result<Answer, Refusal> {
     let now_us = deps.now_us();
     let request = Request::read(event, BODY.bytes)?;
     let from = authentication::authenticate(&request, deps, now_us / 1_000_000).await?;
+    failpoint::pass("capture-push.authenticated");
     let format = from.push.format;
     let spans = match format {
         PushFormat::Changes => body::changes(&request.body)?,
@@ -66,11 +68,13 @@ async fn take(event: &GatewayRequest, deps: &Deps) -> Result<Answer, Refusal> {
     let mut answer = Answer { status_is_all: format == PushFormat::Debezium, ..Answer::default() };
     let prepared = prepare_all(&spans, &context, &mut answer);
     if !prepared.is_empty() {
+        failpoint::pass("capture-push.prepared");
         let claim = claim(&request, &context, deps).await?;
         send(prepared, claim.as_ref(), deps, &mut answer).await;
     }
     answer.rejected.sort_by_key(|rejection| rejection.index);
     log(&answer, from);
+    failpoint::pass("capture-push.logged");
     Ok(answer)
 }
 
@@ -118,7 +122,9 @@ async fn claim(request: &Request<'_>, context: &Context<'_>, deps: &Deps) -> Res
     }
     let source = context.from.source.as_str();
     let now = context.now_us / 1_000_000;
-    receipts::claim(deps, context.ids, source, request.webhook_id, &request.body, now).await.map(Some)
+    let claim = receipts::claim(deps, context.ids, source, request.webhook_id, &request.body, now).await?;
+    failpoint::pass("capture-push.claimed");
+    Ok(Some(claim))
 }
 
 /// Sends what is not in the queue yet, and says of each change whether the queue has confirmed it.
@@ -136,6 +142,7 @@ async fn send(prepared: Vec<Prepared>, claim: Option<&Claim>, deps: &Deps, answe
         return;
     }
     let mut results = deps.queue.send(entries).await.into_iter();
+    failpoint::pass("capture-push.sent");
     let mut failure = None;
     for (index, id) in places {
         // A result that is missing confirms nothing.
@@ -157,6 +164,7 @@ async fn send(prepared: Vec<Prepared>, claim: Option<&Claim>, deps: &Deps, answe
     if let Some(claim) = claim {
         let accepted: Vec<usize> = answer.accepted.iter().map(|accepted| accepted.index).collect();
         claim.settle(deps, &accepted).await;
+        failpoint::pass("capture-push.settled");
     }
 }
 

@@ -19,7 +19,7 @@ use sync_domain::protect::IdHasher;
 use sync_lambda::backfill::Progress;
 use sync_lambda::batch::guarded;
 use sync_lambda::deadline::Deadline;
-use sync_lambda::telemetry;
+use sync_lambda::{failpoint, telemetry};
 
 use crate::backfill::Request;
 use crate::change::{Step, step};
@@ -88,6 +88,7 @@ pub async fn handle(event: &str, deps: &Deps) -> Result<(Response, Vec<Outcome>)
     for (record, sequence) in records.iter().zip(&sequences) {
         prepared.push(Ready::of(record, sequence, deps, ids, &mut entries));
     }
+    failpoint::pass("capture-stream.prepared");
     let mut results = send(entries, deps).await.into_iter();
 
     let mut outcomes = Vec::with_capacity(prepared.len());
@@ -113,6 +114,7 @@ pub async fn handle(event: &str, deps: &Deps) -> Result<(Response, Vec<Outcome>)
         stopped |= matches!(outcome, Outcome::Retry(_));
         outcomes.push(outcome);
     }
+    failpoint::pass("capture-stream.walked");
     Ok(answer(&batch, &sequences, outcomes))
 }
 
@@ -155,6 +157,7 @@ async fn send(entries: Vec<QueueEntry>, deps: &Deps) -> Vec<ports::Result<()>> {
         return Vec::new();
     }
     let results = deps.queue.send(entries).await;
+    failpoint::pass("capture-stream.sent");
     // One line for all: a queue that is away fails them alike.
     if let Some(error) = results.iter().find_map(|result| result.as_ref().err()) {
         log(error, "the queue did not take every change");

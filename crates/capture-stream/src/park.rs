@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use sync_domain::id::RecordId;
 use sync_domain::outcome::{FailureEvent, Outcome, Reason, Stage};
+use sync_lambda::failpoint;
 
 use crate::deps::Deps;
 
@@ -54,6 +55,7 @@ pub(crate) async fn park(parked: Parked<'_>, reason: Reason, deps: &Deps) -> Out
         );
         return Outcome::Retry(Reason::new("dead_letter_failed", reason.code));
     }
+    failpoint::pass("capture-stream.parked");
     let failure = FailureEvent {
         stage: Stage::CaptureStream,
         reason: reason.clone(),
@@ -67,7 +69,9 @@ pub(crate) async fn park(parked: Parked<'_>, reason: Reason, deps: &Deps) -> Out
         tries: 1,
         dead_letter_queue: Some(deps.dead_letters.place(&name)),
     };
-    match deps.bus.report(std::slice::from_ref(&failure)).await.as_slice() {
+    let reported = deps.bus.report(std::slice::from_ref(&failure)).await;
+    failpoint::pass("capture-stream.reported");
+    match reported.as_slice() {
         [Ok(())] => {
             tracing::warn!(
                 source.id = source,

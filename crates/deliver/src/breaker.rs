@@ -11,6 +11,7 @@ use sync_domain::delivery::breaker::{Breaker, Halt, Seen};
 use sync_domain::outcome::Outcome;
 use sync_domain::ports::{Error, Kind, Received, Result};
 use sync_lambda::deadline::Deadline;
+use sync_lambda::failpoint;
 
 use crate::deps::Deps;
 use crate::work_batch;
@@ -69,6 +70,7 @@ pub(crate) async fn probe(
         if !deps.ledger.set_breaker(&deps.target.target().target, &claimed).await? {
             return Ok(row);
         }
+        failpoint::pass("deliver.probe-claimed");
         let seen = try_one(deps, deadline, outcomes).await;
         row = change(deps, claimed, |row| row.probed(&seen, (deps.now)())).await?;
     }
@@ -89,13 +91,19 @@ async fn try_one(deps: &Deps, deadline: Deadline, outcomes: &mut Vec<Outcome>) -
                 break;
             }
         };
+        failpoint::pass("deliver.probe-taken");
         let receipt = taken.receipt.clone();
         let Ok(worked) = work_batch(event_of(taken), deps, deadline, true).await else { break };
         let done = worked.report.response.batch_item_failures.is_empty();
         outcomes.extend(worked.report.outcomes);
-        if done && let Err(error) = deps.inbox.remove(&receipt).await {
-            // It comes again, and the ledger knows it.
-            warn(&error, "a message that is done was not deleted");
+        failpoint::pass("deliver.probe-worked");
+        if done {
+            let removed = deps.inbox.remove(&receipt).await;
+            failpoint::pass("deliver.probe-removed");
+            if let Err(error) = removed {
+                // It comes again, and the ledger knows it.
+                warn(&error, "a message that is done was not deleted");
+            }
         }
         if !done || worked.seen != Seen::default() {
             return worked.seen;
@@ -127,9 +135,11 @@ async fn apply(deps: &Deps, mut row: Breaker, mapping: &str) -> Result<Breaker> 
             return Ok(row);
         }
         deps.switch.feed(mapping, row.is_fed()).await?;
+        failpoint::pass("deliver.mapping-switched");
         touched = true;
         let applied = row.applied((deps.now)());
         if deps.ledger.set_breaker(target, &applied).await? {
+            failpoint::pass("deliver.applied");
             match row.halt() {
                 None => tracing::info!("the target's queue is read again"),
                 Some(Halt { reason, .. }) => {
@@ -154,6 +164,7 @@ async fn rest(deps: &Deps, row: Breaker) -> Result<Breaker> {
         return Ok(row);
     }
     deps.switch.wake(false).await?;
+    failpoint::pass("deliver.schedule-asleep");
     let now = standing(deps).await?;
     if !now.rests() {
         deps.switch.wake(true).await?;
@@ -169,6 +180,7 @@ async fn wake_in_time(deps: &Deps, row: &Breaker) -> Result<()> {
         return Ok(());
     }
     deps.switch.wake(true).await?;
+    failpoint::pass("deliver.schedule-woken");
     *deps.woken.lock().unwrap_or_else(PoisonError::into_inner) = Some((since, now));
     Ok(())
 }
@@ -182,6 +194,7 @@ async fn change(
     for _ in 0..TRIES {
         let Some(next) = step(&row) else { return Ok(row) };
         if deps.ledger.set_breaker(&deps.target.target().target, &next).await? {
+            failpoint::pass("deliver.breaker-changed");
             return Ok(next);
         }
         row = standing(deps).await?;

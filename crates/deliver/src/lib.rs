@@ -23,6 +23,7 @@ use sync_domain::ports;
 use sync_domain::protect::LedgerHasher;
 use sync_lambda::batch::{self, Groups, Plan, Report};
 use sync_lambda::deadline::Deadline;
+use sync_lambda::failpoint;
 
 pub use crate::deps::Deps;
 use crate::payload::{Answer, Asked, Nothing, Payload, Work as Wanted};
@@ -72,6 +73,7 @@ pub async fn handle(event: SqsEvent, deps: &Deps, deadline: Deadline) -> Result<
     let worked = work_batch(event, deps, deadline, false).await?;
     if let Some(breaker) = worked.breaker {
         breaker::note(deps, breaker, &worked.seen).await;
+        failpoint::pass("deliver.noted");
     }
     Ok(worked.report)
 }
@@ -96,10 +98,12 @@ pub(crate) async fn work_batch(
     let known = AssertUnwindSafe(known(&event, deps)).catch_unwind().await;
     let Known { hasher, rows, breaker } =
         known.unwrap_or_else(|_| Known::nothing(Err(Reason::new("panicked", ""))));
+    failpoint::pass("deliver.ledger-read");
     let halt = breaker.as_ref().and_then(Breaker::halt).filter(|_| !probes);
     let stop = Mutex::new(halt.map(|halt| halt.reason.clone()));
     let work = Work { deps, deadline, hasher, rows: Mutex::new(rows), probes, stop, seen: Mutex::default() };
     let report = batch::each(event, PLAN, async |turn| work.work(turn).await).await?;
+    failpoint::pass("deliver.batch-worked");
     Ok(Worked { report, seen: work.seen(), breaker })
 }
 

@@ -18,6 +18,7 @@ use sync_domain::ports::{self, LedgerRow, Whose};
 use sync_domain::protect::LedgerHasher;
 use sync_lambda::batch::{Message, Turn};
 use sync_lambda::deadline::Deadline;
+use sync_lambda::failpoint;
 use sync_lambda::park::About;
 
 use crate::deps::Deps;
@@ -158,7 +159,12 @@ impl Work<'_> {
         let delivery = Delivery { event, body: &turn.message.body, mapping, effect };
         let attempt = match self.stopped() {
             Some(reason) => Sent::Held(reason).into(),
-            None => send(self.deps, self.deadline, &delivery).await,
+            None => {
+                failpoint::pass("deliver.decided");
+                let attempt = send(self.deps, self.deadline, &delivery).await;
+                failpoint::pass("deliver.sent");
+                attempt
+            }
         };
         self.notice(event, &attempt);
         if self.leaves_doubt(turn, &attempt) && !self.doubt(&row_key, event).await {
@@ -221,7 +227,11 @@ impl Work<'_> {
     async fn doubt(&self, key: &str, event: &ReceivedEvent<'_>) -> bool {
         let row = self.row(key).ok().flatten();
         match doubted(row.as_ref(), event.envelope.version) {
-            Some(row) => self.mark(key, event, row).await,
+            Some(row) => {
+                let marked = self.mark(key, event, row).await;
+                failpoint::pass("deliver.doubted");
+                marked
+            }
             None => true,
         }
     }
@@ -236,7 +246,9 @@ impl Work<'_> {
             rid: envelope.rid.clone(),
         };
         let row = LedgerRow { whose: Some(whose), ..row };
-        match self.deps.ledger.mark(key, &row).await {
+        let marked = self.deps.ledger.mark(key, &row).await;
+        failpoint::pass("deliver.marked");
+        match marked {
             Ok(true) => {
                 self.know(key, Ok(Some(row)));
                 true
@@ -295,6 +307,7 @@ impl Work<'_> {
 
     async fn park(&self, turn: Turn<'_>, event: &ReceivedEvent<'_>, reason: Reason) -> Outcome {
         let outcome = self.deps.parker.park(turn.message, reason, &about(event)).await;
+        failpoint::pass("deliver.parked");
         if matches!(outcome, Outcome::Retry(_)) {
             self.set_back(turn, self.backoff(turn, None)).await;
         }
@@ -337,7 +350,9 @@ impl Work<'_> {
 
     /// Hides the message and those behind it: one of them alone would not hold up its group.
     async fn set_back(&self, turn: Turn<'_>, delay: Duration) {
-        if let Err(error) = self.deps.inbox.delay(&turn.receipts(), delay).await {
+        let delayed = self.deps.inbox.delay(&turn.receipts(), delay).await;
+        failpoint::pass("deliver.set-back");
+        if let Err(error) = delayed {
             // They come again when the queue's own visibility timeout ends.
             tracing::warn!(
                 error.operation = error.operation,

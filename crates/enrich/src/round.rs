@@ -14,6 +14,7 @@ use sync_domain::outcome::{Outcome, Reason};
 use sync_domain::policy::{CompiledPolicy, Failure, Protected};
 use sync_lambda::batch::Message;
 use sync_lambda::deadline::Deadline;
+use sync_lambda::failpoint;
 use sync_lambda::park::About;
 
 use crate::answer::Answer;
@@ -72,6 +73,7 @@ impl<'r> Round<'r> {
     pub(crate) async fn work(&self, messages: &[&Message]) -> Vec<Outcome> {
         let groups = by_group(messages);
         let prepared = join_all(groups.iter().map(|group| self.prepare_group(group))).await;
+        failpoint::pass("enrich.prepared");
         let mut outcomes = vec![Outcome::Retry(behind()); messages.len()];
         let mut ready = Vec::new();
         let mut events = Vec::new();
@@ -89,7 +91,14 @@ impl<'r> Round<'r> {
                 (index, about)
             })
             .collect();
-        let published = if events.is_empty() { Vec::new() } else { self.deps.topic.publish(&events).await };
+        let published = match events.is_empty() {
+            true => Vec::new(),
+            false => {
+                let published = self.deps.topic.publish(&events).await;
+                failpoint::pass("enrich.published");
+                published
+            }
+        };
         let mut results = published.into_iter();
         for (index, about) in waiting {
             let Some(message) = messages.get(index) else { continue };
@@ -106,6 +115,7 @@ impl<'r> Round<'r> {
         for (message, outcome) in messages.iter().zip(&outcomes) {
             log(message, outcome);
         }
+        failpoint::pass("enrich.round-done");
         outcomes
     }
 
@@ -135,23 +145,29 @@ impl<'r> Round<'r> {
             Ok(received) => received,
             Err(error) => {
                 let reason = unreadable(&error);
-                return Prepared::Over(self.deps.parker.park(message, reason, &About::default()).await);
+                return self.park(message, reason, &About::default()).await;
             }
         };
         let about = about(&received);
         match self.event(message, &received).await {
             Ok(event) if event.size() > MAX_EVENT_SIZE => {
                 let reason = Reason::new("too_large", format!("{} bytes", event.size()));
-                Prepared::Over(self.deps.parker.park(message, reason, &about).await)
+                self.park(message, reason, &about).await
             }
             Ok(event) => Prepared::Ready(Box::new(event), Box::new(about)),
-            Err(Stop::Never(reason)) => Prepared::Over(self.deps.parker.park(message, reason, &about).await),
+            Err(Stop::Never(reason)) => self.park(message, reason, &about).await,
             Err(Stop::Later(reason)) => Prepared::Over(self.later(message, reason, &about).await),
         }
     }
 
     async fn later(&self, message: &Message, reason: Reason, about: &About) -> Outcome {
         self.deps.parker.retry_or_park(message, self.deps.max_receives, reason, about).await
+    }
+
+    async fn park(&self, message: &Message, reason: Reason, about: &About) -> Prepared {
+        let outcome = self.deps.parker.park(message, reason, about).await;
+        failpoint::pass("enrich.parked");
+        Prepared::Over(outcome)
     }
 
     /// The event to publish: the one that was received, or the same with what the look-up adds.
@@ -187,6 +203,7 @@ impl<'r> Round<'r> {
         let keys_gone = |code: &str| Stop::Later(Reason::new("keys_unavailable", code));
         let turn = self.keys_in_turn.lock().await;
         keyring.ready(policy, true, seconds_since_1970()).await.map_err(|error| keys_gone(&error.code))?;
+        failpoint::pass("enrich.keys-ready");
         drop(turn);
         match keyring.lend(policy, |keys, nonces| policy.enrich(received, found, keys, nonces)) {
             Some(Ok(protected)) => Ok(protected),
@@ -218,6 +235,7 @@ impl<'r> Round<'r> {
         let (deps, deadline) = (self.deps, self.deadline);
         async move {
             let answer = Rc::new(ask(deps, &question, lookup, deadline).await?);
+            failpoint::pass("enrich.looked-up");
             deps.cache.borrow_mut().put(key, Rc::clone(&answer), Instant::now(), lookup.age);
             Ok(answer)
         }

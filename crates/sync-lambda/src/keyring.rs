@@ -10,6 +10,8 @@ use sync_domain::policy::{CompiledPolicy, PolicyKeys};
 use sync_domain::ports::{self, HashKey, KeyService, KeyTable, Kind};
 use sync_domain::protect::{Nonces, SealingKey, TokenHasher};
 
+use crate::failpoint;
+
 /// Random bytes drawn at once: enough for 256 nonces.
 const POOL: usize = 256 * 12;
 
@@ -72,7 +74,9 @@ impl Keyring {
             let data_key = self.service.new_data_key(model.as_str(), &path).await?;
             let key_id = SealingKey::id_of(&data_key.plain);
             let sealing = SealingKey::new(&data_key.plain, model.as_str(), &path, now).map_err(refused)?;
+            failpoint::pass("keys.made");
             self.table.put(&key_id, model.as_str(), &path, &data_key.wrapped).await?;
+            failpoint::pass("keys.written");
             if let Some(keys) = self.keys.borrow_mut().get_mut(model) {
                 keys.install(attribute, sealing);
             }

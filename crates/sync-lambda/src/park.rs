@@ -7,6 +7,7 @@ use sync_domain::outcome::{FailureEvent, Outcome, Reason, Stage};
 use sync_domain::ports::{FailureBus, Queue, QueueEntry, Result};
 
 use crate::batch::Message;
+use crate::failpoint;
 
 /// What is known of the record that is parked; a record that could not be read has none of it.
 #[derive(Debug, Clone, Default)]
@@ -61,6 +62,7 @@ impl Parker {
     pub async fn park(&self, message: &Message, reason: Reason, about: &About) -> Outcome {
         let entry = self.entry(message, &reason, about);
         let sent = self.queue.send(vec![entry]).await;
+        failpoint::pass("park.sent");
         if !all_done(&sent) {
             return Outcome::Retry(Reason::new("dead_letter_failed", reason.code));
         }
@@ -83,7 +85,9 @@ impl Parker {
             tries: 1,
             dead_letter_queue: None,
         };
-        all_done(&self.bus.report(&[failure]).await)
+        let reported = self.bus.report(&[failure]).await;
+        failpoint::pass("park.target-reported");
+        all_done(&reported)
     }
 
     /// Lets the message come again, or parks it with `retries_exhausted` if the queue would not hand it out again.
@@ -116,6 +120,7 @@ impl Parker {
             dead_letter_queue: Some(self.queue.url().to_owned()),
         };
         let reported = self.bus.report(std::slice::from_ref(&failure)).await;
+        failpoint::pass("park.reported");
         if all_done(&reported) {
             Outcome::DeadLettered(reason)
         } else {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use sync_domain::id::{ModelId, SourceId, TargetId};
 use sync_domain::ports::{self, Kind, Ticket};
+use sync_lambda::failpoint;
 
 use crate::deps::Deps;
 use crate::failure::Report;
@@ -105,14 +106,19 @@ pub async fn handle(event: &str, deps: &Deps) -> Result<Done, Error> {
     let ticket = report.ticket(deps.ticket_days);
     let id = || ticket.id.clone();
 
+    failpoint::pass("ticket.read");
     let opened = deps.tickets.open(&ticket).await.map_err(|source| Error::Ticket { id: id(), source })?;
+    failpoint::pass("ticket.opened");
 
     let cause = alert::cause(&ticket.failure, report.hour());
     let claimed = deps.tickets.claim_alert(&cause, &ticket.id, CLAIM).await;
     let alerted = claimed.map_err(|source| Error::Claim { id: id(), source })?;
+    failpoint::pass("ticket.claimed");
     if alerted {
         send(deps, &ticket).await.map_err(|source| Error::Alert { id: id(), source })?;
+        failpoint::pass("ticket.alerted");
         settle(deps, &cause, report.hour_end().saturating_add(SETTLED_OUTLASTS)).await;
+        failpoint::pass("ticket.settled");
     }
     let done = Done { opened, alerted };
     log(&ticket, done);

@@ -14,6 +14,7 @@ use sync_domain::outcome::{Outcome, Reason};
 use sync_domain::policy::{CompiledPolicy, Enrichment};
 use sync_domain::ports::{self, QueueEntry};
 use sync_lambda::batch::{self, Message, Plan, Report};
+use sync_lambda::failpoint;
 use sync_lambda::park::About;
 
 use crate::deps::Deps;
@@ -42,7 +43,9 @@ pub async fn handle(event: SqsEvent, deps: &Deps, now: i64) -> Result<Report, ba
 /// can be.
 async fn round(messages: &[&Message], deps: &Deps, now: i64) -> Vec<Outcome> {
     let read: Vec<_> = messages.iter().map(|message| step::read(message, deps)).collect();
+    failpoint::pass("transform.read");
     let unready = unready_models(&read, deps, now).await;
+    failpoint::pass("transform.keys-ready");
     let mut outcomes = Vec::with_capacity(messages.len());
     let mut onward = Onward::default();
     let mut held_up = HashSet::new();
@@ -62,7 +65,11 @@ async fn round(messages: &[&Message], deps: &Deps, now: i64) -> Vec<Outcome> {
                     onward.take(place, step);
                     Outcome::Published
                 }
-                Err(Stopped::Rejected(reason, about)) => deps.parker.park(message, reason, &about).await,
+                Err(Stopped::Rejected(reason, about)) => {
+                    let outcome = deps.parker.park(message, reason, &about).await;
+                    failpoint::pass("transform.parked");
+                    outcome
+                }
                 Err(Stopped::Retry(reason, about)) => {
                     deps.parker.retry_or_park(message, deps.max_receives, reason, &about).await
                 }
@@ -73,6 +80,7 @@ async fn round(messages: &[&Message], deps: &Deps, now: i64) -> Vec<Outcome> {
         }
         outcomes.push(outcome);
     }
+    failpoint::pass("transform.transformed");
     for (place, about, result) in onward.send(deps).await {
         if let (Err(error), Some(message), Some(outcome)) =
             (result, messages.get(place), outcomes.get_mut(place))
@@ -82,6 +90,7 @@ async fn round(messages: &[&Message], deps: &Deps, now: i64) -> Vec<Outcome> {
             *outcome = deps.parker.retry_or_park(message, deps.max_receives, reason, &about).await;
         }
     }
+    failpoint::pass("transform.round-done");
     outcomes
 }
 
@@ -135,11 +144,19 @@ impl Onward {
     async fn send(self, deps: &Deps) -> Vec<(usize, Box<About>, ports::Result<()>)> {
         let published = match self.to_topic.is_empty() {
             true => Vec::new(),
-            false => deps.topic.publish(&self.to_topic).await,
+            false => {
+                let published = deps.topic.publish(&self.to_topic).await;
+                failpoint::pass("transform.published");
+                published
+            }
         };
         let queued = match self.to_enrichment.is_empty() {
             true => Vec::new(),
-            false => deps.enrichment.send(self.to_enrichment).await,
+            false => {
+                let queued = deps.enrichment.send(self.to_enrichment).await;
+                failpoint::pass("transform.queued");
+                queued
+            }
         };
         // A place without a result was not taken.
         let missing = || std::iter::repeat_with(|| Err(not_answered()));

@@ -84,7 +84,8 @@ async fn told(aws: &Aws, arn: &str) -> Vec<Value> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_is_loaded_beside_its_stream_by_a_function_that_is_killed_at_every_step() {
     let binary = build("capture-stream").unwrap();
-    let places = failpoints("capture-stream").unwrap();
+    let places: Vec<String> =
+        failpoints("capture-stream").unwrap().into_iter().filter(|place| place.contains("page")).collect();
     assert!(places.len() >= 3, "the failpoints are gone: {places:?}");
     let bed = Bed::make("table", "there is no database").await.unwrap();
     let arn = standing(bed.aws()).await;
