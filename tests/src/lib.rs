@@ -18,7 +18,6 @@ pub mod docker;
 pub mod emulator;
 pub mod expected;
 pub mod group;
-pub mod http;
 pub mod ink;
 pub mod judge;
 pub mod lookup;
@@ -38,3 +37,5 @@ pub mod stack;
 pub mod target;
 pub mod template;
 pub mod workload;
+
+pub use sync_testkit::http;

@@ -14,6 +14,11 @@ impl Dice {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let seed = given.unwrap_or(u64::from(now.subsec_nanos()) | 1);
         println!("CHAOS_SEED={seed}");
+        Self::of(seed)
+    }
+
+    /// Dice of a seed, for what must not differ from run to run.
+    pub fn of(seed: u64) -> Self {
         Self(seed.max(1))
     }
 

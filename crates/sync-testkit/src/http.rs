@@ -1,6 +1,5 @@
 //! Just enough HTTP for the laptop: one client without TLS, one server that can be taken down and brought back.
 
-use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -155,7 +154,8 @@ async fn connection(stream: TokioIo<tokio::net::TcpStream>, handler: Handler) {
                 Ok(body) => handler(Request::from_parts(head, body.to_bytes())).await,
                 Err(_) => answer(400, "text/plain", "the request broke off"),
             };
-            Ok::<_, Infallible>(response)
+            // An error ends the connection.
+            if response.extensions().get::<Cut>().is_some() { Err(Cut) } else { Ok(response) }
         }
     });
     // A client that goes away in the middle is its own affair.
@@ -180,6 +180,18 @@ pub async fn pass_on(client: &PlainClient, call: Call, to: &str) -> Response<Ful
         }
         Err(error) => answer(502, "text/plain", format!("{error:#}")),
     }
+}
+
+/// No answer: the connection ends where one would begin.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("the connection is cut")]
+struct Cut;
+
+/// What a handler gives to end the connection without an answer.
+pub fn cut() -> Response<Full<Bytes>> {
+    let mut response = Response::default();
+    response.extensions_mut().insert(Cut);
+    response
 }
 
 /// An answer to give.

@@ -1,4 +1,5 @@
-//! Twins of the ports in memory, with faults that a test scripts, and builders of what Lambda hands a function.
+//! Twins of the ports in memory, with faults that a test scripts, and builders of what Lambda hands a function; for real
+//! adapters and functions a fault proxy ([`proxy`]).
 //!
 //! Each twin keeps the contract of its port (`sync_domain::ports`) as the adapter in `sync-aws` does: deduplication, order
 //! within a group, conditional writes. Clones share their state, so that a test keeps one to look into.
@@ -6,13 +7,16 @@
 mod alerts;
 mod checkpoints;
 mod dead_letters;
+mod dice;
 mod failures;
 mod fault;
+pub mod http;
 mod items;
 mod keys;
 mod ledger;
 mod lookup;
 pub mod postgres;
+pub mod proxy;
 mod queue;
 mod receipts;
 mod records;
@@ -25,6 +29,7 @@ pub mod workload;
 pub use alerts::MemoryAlerts;
 pub use checkpoints::MemoryCheckpoints;
 pub use dead_letters::MemoryDeadLetterStore;
+pub use dice::Dice;
 pub use failures::MemoryFailureBus;
 pub use fault::{Fault, Faults};
 pub use items::MemoryItems;

@@ -9,7 +9,7 @@ use sync_tests::raw;
 use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 
-use crate::dice::Dice;
+use sync_testkit::Dice;
 
 /// The rows that writers write; those below are left to the test.
 const WRITTEN: std::ops::RangeInclusive<u64> = 101..=260;

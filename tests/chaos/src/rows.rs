@@ -9,8 +9,8 @@ use anyhow::Result;
 use sync_tests::pos::Table;
 use tokio_postgres::Client;
 
-use crate::dice::Dice;
 use crate::till::{Till, Written};
+use sync_testkit::Dice;
 
 /// Below it are the rows that the till begins with.
 const FIRST: u64 = 1_001;

@@ -8,7 +8,7 @@ use sync_tests::ink::Ink;
 use sync_tests::pos::{PointOfSale, Table};
 use tokio_postgres::Row;
 
-use crate::dice::Dice;
+use sync_testkit::Dice;
 
 /// One committed state of a row: its name, and the number that every write of it raises.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

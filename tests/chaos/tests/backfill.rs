@@ -16,6 +16,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 use sync_chaos::{Bed, Dice, History, Pace, Rows, Till, build, failpoints, invoke, write};
+use sync_testkit::proxy::Proxy;
 use sync_tests::pos::{TABLES, Table};
 
 /// Rows of a chunk at most.
@@ -109,15 +110,15 @@ fn shuffled(places: &[String], dice: &mut Dice) -> Vec<String> {
 struct Live {
     function: sync_bench::function::Function,
     table: Table,
-    _front: sync_chaos::Front,
+    _proxy: Proxy,
 }
 
 impl Live {
     /// Starts it; its first poll marks where capture begins.
     async fn begin(bed: &Bed, binary: &Path, table: Table) -> Self {
-        let front = bed.front().await.unwrap();
-        let function = bed.start_behind(&front, "capture-pull", binary.to_owned(), None).unwrap();
-        let mut live = Self { function, table, _front: front };
+        let proxy = bed.proxy().await.unwrap();
+        let function = bed.start_behind(&proxy, "capture-pull", binary.to_owned(), None).unwrap();
+        let mut live = Self { function, table, _proxy: proxy };
         live.run("0s").await;
         live
     }
@@ -162,7 +163,7 @@ impl Backfill {
     /// From its beginning to its end, through all its deaths.
     async fn run(&mut self, bed: &Bed, binary: &Path, pace: &Pace, dice: &mut Dice) {
         let table = self.table;
-        let front = bed.front().await.unwrap();
+        let proxy = bed.proxy().await.unwrap();
         let row = format!("{}#backfill#{}#{RUN}", table.source, table.model);
         let work = format!(r#"{{"backfill":{{"model":"{}","run":"{RUN}"}}}}"#, table.model);
         loop {
@@ -172,7 +173,7 @@ impl Backfill {
             let failpoint = place.as_ref().map(|place| format!("{place}@{pass}"));
             let binary = binary.to_owned();
             let mut function =
-                bed.start_behind(&front, "capture-pull", binary, failpoint.as_deref()).unwrap();
+                bed.start_behind(&proxy, "capture-pull", binary, failpoint.as_deref()).unwrap();
             let event = format!(r#"{{"source":"{}","work":{work}}}"#, table.source);
             let answer = invoke(&mut function, event).await.unwrap();
             drop(function);

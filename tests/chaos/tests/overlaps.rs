@@ -14,9 +14,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use sync_bench::function::{Function, Outcome};
-use sync_chaos::{Bed, Dice, Front, History, Hold, Till, build, invoke};
+use sync_chaos::{Bed, Dice, History, Till, build, invoke};
+use sync_testkit::proxy::{Fault, Proxy, Rule};
 use sync_tests::pos::{TABLES, Table};
 use tokio::sync::{oneshot, watch};
+
+/// The requests that a run's order hangs on: a lease, a hand-off, a save.
+const WRITES: &str = "UpdateItem|SendMessageBatch";
 
 /// How often runs overlap, per table; `make chaos` sets it higher.
 fn rounds() -> u64 {
@@ -33,9 +37,9 @@ async fn overlapping_runs_never_move_the_checkpoint_back_and_lose_nothing() {
         let begun = Instant::now();
         let mut runs = Vec::new();
         for _ in 0..3 {
-            let front = bed.front().await.unwrap();
-            let function = bed.start_behind(&front, "capture-pull", binary.clone(), None).unwrap();
-            runs.push(Run { bed: &bed, table, function, front });
+            let proxy = bed.proxy().await.unwrap();
+            let function = bed.start_behind(&proxy, "capture-pull", binary.clone(), None).unwrap();
+            runs.push(Run { bed: &bed, table, function, proxy });
         }
         runs[0].read_on().await;
 
@@ -90,14 +94,14 @@ struct Run<'a> {
     bed: &'a Bed,
     table: Table,
     function: Function,
-    front: Front,
+    proxy: Proxy,
 }
 
 /// What happens to one run.
 struct Fate {
     run_for: u64,
     /// Where it is frozen.
-    hold: Option<(u64, Hold)>,
+    hold: Option<(u64, Fault)>,
     /// For how long; until the runs behind it have ended if that is later.
     frozen: Duration,
     patient: bool,
@@ -108,11 +112,11 @@ struct Fate {
 impl Fate {
     fn of(dice: &mut Dice, last: bool) -> Self {
         let freezes = if last { dice.below(4) == 0 } else { dice.below(3) != 0 };
-        let what = if dice.below(2) == 0 { Hold::Request } else { Hold::Answer };
+        let what = if dice.below(2) == 0 { Fault::Hold } else { Fault::HoldAnswer };
         Self {
             run_for: dice.below(3) * 300,
             // The first write takes the lease.
-            hold: freezes.then(|| (dice.below(5), what)),
+            hold: freezes.then(|| (1 + dice.below(5), what)),
             frozen: Duration::from_millis(dice.below(600)),
             patient: dice.below(2) == 0,
             next: Duration::from_millis(dice.below(300)),
@@ -194,8 +198,9 @@ impl Run<'_> {
         begins.await.unwrap();
         let mut next = Some(next);
         let mut frozen = false;
-        if let Some((pass, what)) = fate.hold {
-            self.front.hold(pass, what);
+        let freezes = fate.hold.is_some();
+        if let Some((nth, what)) = fate.hold {
+            self.proxy.add(Rule::on("*", WRITES, what).nth(nth));
         }
         let event = format!(r#"{{"source":"{}","run_for":"{}ms"}}"#, self.table.source, fate.run_for);
         let begun = Instant::now();
@@ -206,8 +211,8 @@ impl Run<'_> {
                 Some(Outcome::Died) => panic!("a run died"),
                 None => {}
             }
-            let held = self.front.holds();
-            if held || (fate.hold.is_none() && begun.elapsed() >= fate.next) {
+            let held = self.proxy.held() > 0;
+            if held || (!freezes && begun.elapsed() >= fate.next) {
                 // Whoever begins the next has gone on without it.
                 let _ = next.take().map(|next| next.send(()));
             }
@@ -220,17 +225,22 @@ impl Run<'_> {
                     ended.subscribe().wait_for(|ended| *ended >= behind).await.unwrap();
                 }
                 self.function.signal("CONT").unwrap();
-                self.front.let_go();
+                self.let_go();
             }
             assert!(begun.elapsed() < Duration::from_secs(60), "a run neither ends nor dies");
             tokio::time::sleep(Duration::from_millis(2)).await;
         };
-        self.front.let_go();
+        self.let_go();
         let _ = next.take().map(|next| next.send(()));
         ended.send_modify(|ended| *ended += 1);
         let report: Value = serde_json::from_str(&answer).unwrap();
         assert_eq!(report["refused"], 0, "{answer}");
         (report["ended"].as_str().unwrap_or_default().to_owned(), frozen)
+    }
+
+    fn let_go(&self) {
+        self.proxy.calm();
+        self.proxy.release_all();
     }
 
     /// Run after run until two find nothing.
