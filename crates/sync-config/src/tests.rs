@@ -2,7 +2,8 @@ use std::time::Duration;
 
 use sync_domain::change::Operation;
 use sync_domain::config::{
-    Auth, Body, Endpoint, HttpEndpoint, Literal, Method, Missing, Rate, StatusClass, Target, VersionKind,
+    Array, Auth, Body, Endpoint, HttpEndpoint, Literal, Method, Missing, Rate, StatusClass, Target,
+    VersionKind,
 };
 
 use super::*;
@@ -131,6 +132,7 @@ endpoint:
     update: { method: PUT, body: attributes }
   statuses: { 404: accepted, 460: reject, 461: stale, 462: misconfigured, 463: retry }
   allow_networks: [10.20.0.0/16, fd00::/8]
+  array: { items: 5, wait: 100ms }
   ports: [443, 8443]
 ";
     let config = parse("targets/t.yaml", text).unwrap();
@@ -153,6 +155,8 @@ endpoint:
     assert_eq!(endpoint.statuses[&404], StatusClass::Accepted);
     assert_eq!(endpoint.statuses[&462], StatusClass::Misconfigured);
     assert_eq!(endpoint.allow_networks.len(), 2);
+    let array = Array { items: 5, bytes: 256 << 10, wait: Duration::from_millis(100) };
+    assert_eq!(endpoint.array, Some(array));
     assert_eq!(endpoint.ports, [443, 8443]);
 }
 
@@ -201,7 +205,7 @@ fn an_unknown_field_is_an_error_with_file_line_and_path() {
     assert_eq!(
         error("infra/targets/loyalty.yaml", &text),
         "infra/targets/loyalty.yaml:6:3: endpoint.retries: \"retries\" is unknown here; known are \
-         url, auth, timeout, rate, operations, statuses, allow_networks, ports"
+         url, auth, timeout, rate, operations, statuses, array, allow_networks, ports"
     );
     assert_eq!(
         error("sources/db.yaml", "source: db\nmysql: { mode: log }\n"),
@@ -229,6 +233,16 @@ fn every_break_of_form_says_where_and_what_instead() {
             "targets/loyalty.yaml:5:12: endpoint.timeout: a duration is",
         ),
         ("url: https", "rate: fast\n  url: https", "targets/loyalty.yaml:5:9: endpoint.rate: a rate is"),
+        (
+            "url: https",
+            "array: { bytes: 256kB }\n  url: https",
+            "targets/loyalty.yaml:5:19: endpoint.array.bytes: a size is",
+        ),
+        (
+            "url: https",
+            "array: { size: 10 }\n  url: https",
+            "targets/loyalty.yaml:5:12: endpoint.array.size: \"size\" is unknown here; known are items, bytes, wait",
+        ),
         (
             "url: https",
             "ports: [99999]\n  url: https",

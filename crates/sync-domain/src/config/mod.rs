@@ -2,12 +2,14 @@
 //!
 //! Policies and targets are compiled from them. Reading and checking the files is the matter of `sync-config`.
 
+pub mod array;
 pub mod duration;
 pub mod filter;
 pub mod model;
 pub mod source;
 pub mod target;
 
+pub use self::array::{Array, SizeError, parse_size};
 pub use self::duration::{DurationError, Rate, RateError, parse_duration};
 pub use self::model::*;
 pub use self::source::{

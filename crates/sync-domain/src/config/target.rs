@@ -10,6 +10,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, Visitor};
 use url::Url;
 
+use super::array::Array;
 use super::duration::{self, Rate};
 use crate::change::Operation;
 use crate::id::{ModelId, TargetId};
@@ -225,6 +226,9 @@ pub struct HttpEndpoint {
     /// What a status of this target means where it differs from the rule.
     #[serde(default)]
     pub statuses: BTreeMap<u16, StatusClass>,
+    /// Several events in one request; each in its own without it.
+    #[serde(default)]
+    pub array: Option<Array>,
     /// Private networks that the address may be in; all others are refused.
     #[serde(default, deserialize_with = "networks")]
     pub allow_networks: Vec<IpNet>,

@@ -4,6 +4,7 @@
 //! **Invariant.** Nothing here sends anything or knows the time: the shell (`deliver`) passes in what it has read and
 //! does what comes out.
 
+pub mod array;
 pub mod backoff;
 pub mod breaker;
 pub mod digest;
@@ -108,6 +109,7 @@ fn test_endpoint(url: &str) -> HttpEndpoint {
         rate: None,
         operations: Default::default(),
         statuses: Default::default(),
+        array: None,
         allow_networks: Vec::new(),
         ports: vec![443],
     }

@@ -130,6 +130,13 @@ impl Request {
     pub fn body(&self) -> Body {
         self.body
     }
+
+    /// Whether what several of it carry can stand in one array: no key in the address, and something of each in the body that
+    /// says of which record it is.
+    pub fn joins(&self) -> bool {
+        let of_a_record = |part: &Part| matches!(part, Part::Key(_));
+        matches!(self.body, Body::Event | Body::Attributes) && !self.path.iter().flatten().any(of_a_record)
+    }
 }
 
 fn parts(path: &str) -> Result<Vec<Part>, Error> {
@@ -259,6 +266,19 @@ mod tests {
         ] {
             assert_eq!(requests("https://a.example", path).unwrap_err(), expect);
         }
+    }
+
+    #[test]
+    fn what_names_one_record_joins_no_array() {
+        let joins = |path: Option<&str>, body| {
+            let path = path.map(str::to_owned);
+            Request::compile(&RequestMapping { method: Method::Post, path, body }).unwrap().joins()
+        };
+        for path in [None, Some("/bulk")] {
+            assert!(joins(path, Body::Event) && joins(path, Body::Attributes));
+            assert!(!joins(path, Body::Key) && !joins(path, Body::None));
+        }
+        assert!(!joins(Some("/c/{id}"), Body::Event) && !joins(Some("/c/{id}"), Body::Attributes));
     }
 
     #[test]
