@@ -3,6 +3,7 @@
 //! `datasync validate` runs this before every deploy. The functions do not: they read one configuration of one deploy,
 //! and what protects values (the compiled policy) checks again for itself.
 
+mod array;
 mod dynamodb;
 mod model;
 mod network;

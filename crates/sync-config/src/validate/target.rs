@@ -7,9 +7,9 @@ use sync_domain::config::filter::{FilterPolicy, MAX_COMBINATIONS};
 use sync_domain::config::{AttributeChoice, Auth, Endpoint, HttpEndpoint, Model, Subscription, Target, Type};
 use sync_domain::delivery::{CompiledTarget, Error};
 
-use super::Check;
 use super::model::{is_enriched, output};
 use super::network::{LONGEST_DELIVERY, check_header, check_secret, check_timeout, check_url, is_loopback};
+use super::{Check, array};
 use crate::{SyncConfig, path};
 
 pub(super) fn check(target: &Target, config: &SyncConfig, check: &mut Check<'_>) {
@@ -156,6 +156,9 @@ fn check_http(endpoint: &HttpEndpoint, models: &[&Model], check: &mut Check<'_>)
             &["endpoint", "statuses", &status.to_string()],
             "is no final HTTP status; they go from 200 to 599",
         );
+    }
+    if let Some(written) = &endpoint.array {
+        array::check(written, endpoint, check);
     }
     for (operation, mapping) in &endpoint.operations {
         if let Some(template) = &mapping.path {

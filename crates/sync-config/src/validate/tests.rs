@@ -837,6 +837,48 @@ fn the_rest_of_an_endpoint_is_checked_too() {
 }
 
 #[test]
+fn what_cannot_go_in_an_array_is_told() {
+    let auth = "  auth:";
+    let with = |line: &str| format!("  array: {{ {line} }}\n{auth}");
+    let at = "targets/loyalty.yaml:8:12: endpoint.array";
+    for (line, expected) in [
+        ("items: 0", ".items: must be 1 to 10"),
+        ("items: 11", ".items: must be 1 to 10"),
+        ("bytes: 1023B", ".bytes: must be 1KiB to 10MiB"),
+        ("bytes: 11MiB", ".bytes: must be 1KiB to 10MiB"),
+        ("wait: 1001ms", ".wait: must be at most 1s"),
+    ] {
+        refuses(TARGET, auth, &with(line), &format!("{at}{expected}"));
+    }
+    for line in ["", "items: 1", "items: 10, bytes: 1KiB, wait: 1s", "bytes: 10MiB, wait: 0s"] {
+        accepts(TARGET, auth, &with(line));
+    }
+    let operations = |create: &str, update: &str, delete: &str| {
+        let of = |name: &str, text: &str| format!("    {name}: {{ {text} }}\n");
+        let all = of("create", create) + &of("update", update) + &of("delete", delete);
+        format!("  array: {{}}\n  operations:\n{all}{auth}")
+    };
+    let alone = "targets/loyalty.yaml:8:3: endpoint.array: no operation could go in one";
+    refuses(TARGET, auth, &operations("body: key", "path: '/{id}'", "body: attributes"), alone);
+    let mixed = operations("path: /bulk, body: attributes", "path: '/{id}'", "body: none");
+    let text = TARGET.replacen(auth, &mixed, 1);
+    let report = validate(&files(MODEL, SOURCE, &text));
+    assert_eq!(print(&report.errors), Vec::<String>::new());
+    let warned: Vec<_> = report
+        .warnings
+        .iter()
+        .map(|warning| warning.to_string().chars().take(69).collect::<String>())
+        .collect();
+    assert_eq!(
+        warned,
+        [
+            "targets/loyalty.yaml:11:5: endpoint.operations.update: goes alone and",
+            "targets/loyalty.yaml:12:5: endpoint.operations.delete: goes alone and",
+        ]
+    );
+}
+
+#[test]
 fn a_filter_policy_beyond_the_limits_of_sns_is_told() {
     let models: Vec<_> = (0..20).map(|n| format!("m{n}")).collect();
     let mut all = vec![
