@@ -20,6 +20,7 @@ use sync_lambda::park::Parker;
 use sync_lambda::settings::Lookup;
 use sync_lambda::start;
 
+use crate::apart::Apart;
 use crate::pace::Pace;
 use crate::settings::{self, Settings};
 
@@ -51,6 +52,8 @@ pub struct Deps {
     pub random: fn() -> u64,
     /// Since when the target was not sent to when this process last woke the schedule, and when it did.
     pub woken: Mutex<Option<(i64, i64)>>,
+    /// Which records go alone although the target takes arrays.
+    pub apart: Apart,
     /// The ledger's hash key, once it is there.
     pub hasher: OnceLock<LedgerHasher>,
 }
@@ -79,6 +82,7 @@ impl Deps {
             now,
             random,
             woken: Mutex::default(),
+            apart: Apart::default(),
             hasher: OnceLock::new(),
             target,
         })

@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 
+pub mod apart;
 mod breaker;
+mod collect;
 pub mod deps;
 mod http;
 pub mod pace;
@@ -101,8 +103,11 @@ pub(crate) async fn work_batch(
     failpoint::pass("deliver.ledger-read");
     let halt = breaker.as_ref().and_then(Breaker::halt).filter(|_| !probes);
     let stop = Mutex::new(halt.map(|halt| halt.reason.clone()));
-    let work = Work { deps, deadline, hasher, rows: Mutex::new(rows), probes, stop, seen: Mutex::default() };
-    let report = batch::each(event, PLAN, async |turn| work.work(turn).await).await?;
+    let arrays = send::arrays(deps);
+    let (rows, seen) = (Mutex::new(rows), Mutex::default());
+    let work = Work { deps, deadline, hasher, rows, arrays: arrays.as_ref(), probes, stop, seen };
+    let groups = batch::each(event, PLAN, async |turn| work.work(turn).await);
+    let report = send::collected(deps, deadline, arrays.as_ref(), groups).await?;
     failpoint::pass("deliver.batch-worked");
     Ok(Worked { report, seen: work.seen(), breaker })
 }

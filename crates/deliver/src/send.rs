@@ -9,7 +9,9 @@ use sync_domain::event::ReceivedEvent;
 use sync_domain::outcome::Reason;
 use sync_lambda::deadline::Deadline;
 
+use crate::collect::Collector;
 use crate::deps::Deps;
+use crate::http::array::{self, Item};
 use crate::http::{self, Http};
 
 /// Time that an invocation needs behind an attempt: mark, set back, answer.
@@ -24,7 +26,7 @@ pub(crate) struct Delivery<'a> {
 }
 
 /// What came of sending it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Sent {
     /// The target has it.
     Accepted,
@@ -45,7 +47,7 @@ pub(crate) enum Sent {
 }
 
 /// What is known after sending.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Attempt {
     /// What came of it.
     pub(crate) sent: Sent,
@@ -63,11 +65,46 @@ impl From<Sent> for Attempt {
     }
 }
 
+/// The arrays that the events of a batch are collected in.
+pub(crate) type Arrays = Collector<Item>;
+
+/// The arrays of a batch; none if the target takes single events.
+pub(crate) fn arrays(deps: &Deps) -> Option<Arrays> {
+    match deps.target.endpoint() {
+        CompiledEndpoint::Http { endpoint, .. } => endpoint.array.map(Collector::new),
+    }
+}
+
+/// Works the groups of a batch, and sends the arrays that they fill.
+pub(crate) async fn collected<R>(
+    deps: &Deps,
+    deadline: Deadline,
+    arrays: Option<&Arrays>,
+    groups: impl Future<Output = R>,
+) -> R {
+    match (arrays, deps.target.endpoint()) {
+        (Some(arrays), CompiledEndpoint::Http { endpoint, requests }) => {
+            let http = Http { deps, endpoint, requests };
+            arrays.run(groups, async |items| array::send(http, deadline, &items).await).await
+        }
+        (None, _) => groups.await,
+    }
+}
+
 /// Sends an event to the target.
-pub(crate) async fn send(deps: &Deps, deadline: Deadline, delivery: &Delivery<'_>) -> Attempt {
+pub(crate) async fn send(
+    deps: &Deps,
+    deadline: Deadline,
+    arrays: Option<&Arrays>,
+    delivery: &Delivery<'_>,
+) -> Attempt {
     match deps.target.endpoint() {
         CompiledEndpoint::Http { endpoint, requests } => {
-            http::send(Http { deps, endpoint, requests }, deadline, delivery).await
+            let http = Http { deps, endpoint, requests };
+            match arrays {
+                Some(arrays) => array::join(http, deadline, arrays, delivery).await,
+                None => http::send(http, deadline, delivery).await,
+            }
         }
     }
 }

@@ -21,8 +21,9 @@ use sync_lambda::deadline::Deadline;
 use sync_lambda::failpoint;
 use sync_lambda::park::About;
 
+use crate::collect::Collector;
 use crate::deps::Deps;
-use crate::send::{Attempt, Delivery, Sent, send};
+use crate::send::{Arrays, Attempt, Delivery, Sent, send};
 
 /// What the ledger says of the records of a batch, by their row keys; kept up to date as the batch is worked.
 pub(crate) type Rows = HashMap<String, ports::Result<Option<LedgerRow>>>;
@@ -34,6 +35,8 @@ pub(crate) struct Work<'a> {
     /// The hash key, or why it is not there.
     pub(crate) hasher: Result<&'a LedgerHasher, Reason>,
     pub(crate) rows: Mutex<Rows>,
+    /// Where events wait for others to go with; none if the target takes single ones.
+    pub(crate) arrays: Option<&'a Arrays>,
     /// The batch is the probe of a target that is away.
     pub(crate) probes: bool,
     /// Why nothing (more) is sent in this batch.
@@ -63,6 +66,7 @@ impl Work<'_> {
     /// Works a message to its outcome. One that panics every time is parked like any other that cannot go on: the loop over
     /// the batch would guard the others too, but let SQS move it in the end, without a ticket.
     pub(crate) async fn work(&self, turn: Turn<'_>) -> Outcome {
+        let _at_work = self.arrays.map(Collector::enter);
         let worked = AssertUnwindSafe(self.guarded(turn)).catch_unwind().await;
         match worked {
             Ok(outcome) => outcome,
@@ -161,7 +165,7 @@ impl Work<'_> {
             Some(reason) => Sent::Held(reason).into(),
             None => {
                 failpoint::pass("deliver.decided");
-                let attempt = send(self.deps, self.deadline, &delivery).await;
+                let attempt = send(self.deps, self.deadline, self.arrays, &delivery).await;
                 failpoint::pass("deliver.sent");
                 attempt
             }

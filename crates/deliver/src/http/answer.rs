@@ -2,21 +2,22 @@
 
 use sync_domain::config::HttpEndpoint;
 use sync_domain::delivery::backoff::retry_after;
+use sync_domain::delivery::ledger::Effect;
 use sync_domain::delivery::status::{Class, classify};
 use sync_domain::outcome::Reason;
-use sync_http::Response;
 
-use crate::send::{Delivery, Sent};
+use crate::send::Sent;
 
-/// What an answer means.
+/// What a status means, with what the target says of when to come again (`Retry-After`).
 pub(super) fn answered(
     endpoint: &HttpEndpoint,
-    delivery: &Delivery<'_>,
-    response: &Response,
+    effect: Effect,
+    status: u16,
+    asked: Option<&str>,
     now: i64,
 ) -> Sent {
-    let place = format!("status {}", response.status);
-    match classify(response.status, delivery.effect, &endpoint.statuses) {
+    let place = format!("status {status}");
+    match classify(status, effect, &endpoint.statuses) {
         Class::Accepted => Sent::Accepted,
         Class::Stale => Sent::Outrun,
         Class::Rejected => Sent::Refused(Reason::new("refused_by_target", place)),
@@ -24,13 +25,9 @@ pub(super) fn answered(
         Class::Paused => Sent::Gone(Reason::new("target_paused", place)),
         Class::Retry => {
             let reason = Reason::new("target_unavailable", place);
-            let asked = response.header("retry-after").and_then(|text| retry_after(text, now));
+            let asked = asked.and_then(|text| retry_after(text, now));
             // A target that asks for time is there; so is one that says that this request came too often or too early.
-            if response.status >= 500 && asked.is_none() {
-                Sent::Away(reason)
-            } else {
-                Sent::Later(reason, asked)
-            }
+            if status >= 500 && asked.is_none() { Sent::Away(reason) } else { Sent::Later(reason, asked) }
         }
     }
 }

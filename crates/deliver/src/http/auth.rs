@@ -6,17 +6,15 @@ use sync_http::{HeaderName, HeaderValue, Request, header};
 use zeroize::Zeroizing;
 
 use super::request::set;
-use crate::send::Delivery;
 
-/// Adds what proves where the request comes from; none if the secret is not of the right form.
+/// Adds the message's id and what proves where the request comes from; none if the secret is not of the right form.
 pub(super) fn authenticate(
     endpoint: &HttpEndpoint,
-    delivery: &Delivery<'_>,
+    id: &str,
     secret: Option<&Zeroizing<String>>,
     now: i64,
     request: &mut Request,
 ) -> Option<()> {
-    let id = delivery.event.id.as_str();
     set(&mut request.headers, webhook::ID_HEADER, id);
     set(&mut request.headers, webhook::TIMESTAMP_HEADER, &now.to_string());
     match &endpoint.auth {

@@ -2,14 +2,17 @@
 //! answer means.
 
 mod answer;
+pub(crate) mod array;
 mod auth;
 mod request;
 
 use sync_domain::config::HttpEndpoint;
+use sync_domain::delivery::ledger::Effect;
 use sync_domain::delivery::request::Requests;
 use sync_domain::delivery::status::proves_refusal;
 use sync_domain::outcome::Reason;
 use sync_domain::ports::{self, Kind};
+use sync_http::{Request, Response};
 use sync_lambda::deadline::Deadline;
 use zeroize::Zeroizing;
 
@@ -27,27 +30,63 @@ pub(crate) struct Http<'a> {
     pub(crate) requests: &'a Requests,
 }
 
-/// Sends an event; where the target or the way to it is in doubt, once more if its secret has changed meanwhile.
+/// What goes out in one request.
+struct Parcel<'a> {
+    /// `webhook-id`.
+    id: &'a str,
+    /// Without what proves where it comes from.
+    request: Request,
+    /// What a status of the whole request is about.
+    effect: Effect,
+}
+
+/// What came of sending a parcel.
+struct Reply {
+    attempt: Attempt,
+    /// The answer, if there was one.
+    response: Option<Response>,
+}
+
+impl From<Sent> for Reply {
+    /// An attempt that did not reach the target.
+    fn from(sent: Sent) -> Self {
+        Self { attempt: sent.into(), response: None }
+    }
+}
+
+/// Sends an event in a request of its own.
 pub(crate) async fn send(http: Http<'_>, deadline: Deadline, delivery: &Delivery<'_>) -> Attempt {
+    match request(http, delivery) {
+        Ok(request) => {
+            let parcel = Parcel { id: delivery.event.id.as_str(), request, effect: delivery.effect };
+            exchange(http, deadline, &parcel).await.attempt
+        }
+        Err(reason) => Sent::Refused(reason).into(),
+    }
+}
+
+/// Sends a parcel; where the target or the way to it is in doubt, once more if its secret has changed meanwhile.
+async fn exchange(http: Http<'_>, deadline: Deadline, parcel: &Parcel<'_>) -> Reply {
     let deps = http.deps;
     let Some(name) = http.endpoint.auth.secret() else {
-        return attempt(http, deadline, delivery, None).await;
+        return attempt(http, deadline, parcel, None).await;
     };
     let secret = match deps.secrets.get(name).await {
         Ok(secret) => secret,
         Err(error) => return no_secret(&error).into(),
     };
-    let first = attempt(http, deadline, delivery, Some(&secret)).await;
-    if !matches!(first.sent, Sent::Trouble(_) | Sent::Gone(_)) {
+    let first = attempt(http, deadline, parcel, Some(&secret)).await;
+    if !matches!(first.attempt.sent, Sent::Trouble(_) | Sent::Gone(_)) {
         return first;
     }
-    let second = match deps.secrets.refresh(name).await {
+    let mut second = match deps.secrets.refresh(name).await {
         // The same request would get the same answer.
         Ok(fresh) if fresh == secret => return first,
-        Ok(fresh) => attempt(http, deadline, delivery, Some(&fresh)).await,
+        Ok(fresh) => attempt(http, deadline, parcel, Some(&fresh)).await,
         Err(error) => no_secret(&error).into(),
     };
-    Attempt { may_be_there: first.may_be_there || second.may_be_there, ..second }
+    second.attempt.may_be_there |= first.attempt.may_be_there;
+    second
 }
 
 fn no_secret(error: &ports::Error) -> Sent {
@@ -67,32 +106,29 @@ fn no_secret(error: &ports::Error) -> Sent {
 async fn attempt(
     http: Http<'_>,
     deadline: Deadline,
-    delivery: &Delivery<'_>,
+    parcel: &Parcel<'_>,
     secret: Option<&Zeroizing<String>>,
-) -> Attempt {
+) -> Reply {
     let deps = http.deps;
-    // Made before the wait for its place, so that what cannot be sent takes none.
-    let mut request = match request(http, delivery) {
-        Ok(request) => request,
-        Err(reason) => return Sent::Refused(reason).into(),
-    };
     if let Err(sent) = place(deps, deadline, http.endpoint.timeout).await {
         return sent.into();
     }
     let now = (deps.now)();
-    if authenticate(http.endpoint, delivery, secret, now, &mut request).is_none() {
+    let mut request = parcel.request.clone();
+    if authenticate(http.endpoint, parcel.id, secret, now, &mut request).is_none() {
         return Sent::Trouble(Reason::new("target_misconfigured", "endpoint.auth")).into();
     }
     match deps.http.send(request).await {
-        Ok(response) => Attempt {
-            may_be_there: !proves_refusal(response.status),
-            sent: answered(http.endpoint, delivery, &response, now),
-            answered: true,
-        },
-        Err(error) => Attempt {
-            answered: false,
-            may_be_there: matches!(error, sync_http::Error::Broken | sync_http::Error::Timeout),
-            sent: unanswered(error),
-        },
+        Ok(response) => {
+            let (status, asked) = (response.status, response.header("retry-after"));
+            let sent = answered(http.endpoint, parcel.effect, status, asked, now);
+            let attempt = Attempt { sent, may_be_there: !proves_refusal(status), answered: true };
+            Reply { attempt, response: Some(response) }
+        }
+        Err(error) => {
+            let may_be_there = matches!(error, sync_http::Error::Broken | sync_http::Error::Timeout);
+            let attempt = Attempt { sent: unanswered(error), may_be_there, answered: false };
+            Reply { attempt, response: None }
+        }
     }
 }

@@ -12,7 +12,8 @@ use crate::send::Delivery;
 /// What is kept of a target's answer body: nothing. It is read so far so that the connection can be used again.
 const MAX_ANSWER: usize = 64 << 10;
 /// Who asks.
-const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("datasync/", env!("CARGO_PKG_VERSION")));
+pub(super) const USER_AGENT: HeaderValue =
+    HeaderValue::from_static(concat!("datasync/", env!("CARGO_PKG_VERSION")));
 
 /// The request for a delivery, without what proves where it comes from.
 pub(super) fn request(http: Http<'_>, delivery: &Delivery<'_>) -> Result<Request, Reason> {

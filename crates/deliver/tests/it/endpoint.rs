@@ -23,26 +23,28 @@ impl Got {
     }
 }
 
-/// An answer: a status, perhaps a header line.
+/// An answer: a status (0: the connection is closed instead), perhaps a header line and a body.
 #[derive(Debug, Clone)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) header: String,
+    pub(crate) body: String,
 }
 
 impl From<u16> for Answer {
     fn from(status: u16) -> Self {
-        Self { status, header: String::new() }
+        Self { status, header: String::new(), body: String::new() }
     }
 }
 
 type Hook = Arc<dyn Fn(&Got) + Send + Sync>;
+type Reply = Arc<dyn Fn(&Got) -> Answer + Send + Sync>;
 
 #[derive(Default)]
 struct State {
     got: Vec<Got>,
     answers: VecDeque<Answer>,
-    always: Option<Answer>,
+    always: Option<Reply>,
     hook: Option<Hook>,
     meet: usize,
 }
@@ -78,12 +80,18 @@ impl Endpoint {
     }
 
     pub(crate) fn then_with(&self, status: u16, header: &str) {
-        self.state.lock().unwrap().answers.push_back(Answer { status, header: header.to_owned() });
+        let answer = Answer { header: header.to_owned(), ..status.into() };
+        self.state.lock().unwrap().answers.push_back(answer);
     }
 
     /// The answer to everything that has none of its own.
     pub(crate) fn always(&self, status: u16) {
-        self.state.lock().unwrap().always = Some(status.into());
+        self.reply(move |_| status.into());
+    }
+
+    /// The same, made of the request.
+    pub(crate) fn reply(&self, reply: impl Fn(&Got) -> Answer + Send + Sync + 'static) {
+        self.state.lock().unwrap().always = Some(Arc::new(reply));
     }
 
     /// Looks at each request before it is answered.
@@ -111,7 +119,7 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) -> io::Result<()
         let (answer, hook, meet) = {
             let mut state = state.lock().unwrap();
             state.got.push(got.clone());
-            let answer = state.answers.pop_front().or_else(|| state.always.clone());
+            let answer = state.answers.pop_front().or_else(|| state.always.as_ref().map(|reply| reply(&got)));
             (answer.unwrap_or_else(|| 204.into()), state.hook.clone(), state.meet)
         };
         if let Some(hook) = hook {
@@ -120,16 +128,13 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) -> io::Result<()
         while state.lock().unwrap().got.len() < meet {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        let head = format!("HTTP/1.1 {} X\r\ncontent-length: 0\r\n{}\r\n", answer.status, answer.header);
-        stream
-            .write_all(
-                head.replace(
-                    "\r\ncontent-length: 0",
-                    if answer.status == 204 { "" } else { "\r\ncontent-length: 0" },
-                )
-                .as_bytes(),
-            )
-            .await?;
+        let Answer { status, header, body } = answer;
+        let length = match status {
+            0 => return Ok(()),
+            204 => String::new(),
+            _ => format!("content-length: {}\r\n", body.len()),
+        };
+        stream.write_all(format!("HTTP/1.1 {status} X\r\n{length}{header}\r\n{body}").as_bytes()).await?;
     }
     Ok(())
 }

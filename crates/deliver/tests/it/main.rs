@@ -8,6 +8,7 @@
 )]
 
 mod answers;
+mod arrays;
 mod breaker;
 mod doubt;
 mod endpoint;

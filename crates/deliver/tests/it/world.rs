@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use aws_lambda_events::sqs::SqsEvent;
+use deliver::apart::Apart;
 use deliver::deps::guard;
 use deliver::pace::Pace;
 use deliver::payload::{Answer, Payload, Standing};
@@ -93,6 +94,7 @@ impl World {
             now,
             random: || u64::MAX,
             woken: Mutex::default(),
+            apart: Apart::default(),
             hasher: OnceLock::new(),
             target,
         };
@@ -117,6 +119,7 @@ impl World {
             now,
             random: || u64::MAX,
             woken: Mutex::default(),
+            apart: Apart::default(),
             hasher: OnceLock::new(),
             target,
         }
