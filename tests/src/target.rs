@@ -1,4 +1,5 @@
-//! Targets: small HTTP services that check who is calling, write down everything and keep what they were sent.
+//! Targets: small HTTP services that check who is calling, write down everything and keep what they were sent. Arrays they
+//! take too, each event for itself, and answer with a result for each.
 //!
 //! They are *plain*: they take the versions in the order of arrival and overwrite. A version that steps back is
 //! taken too, and written down as a fault, so that the ledger is what is tested and not the target.
@@ -14,6 +15,10 @@ use hyper::body::Bytes;
 use crate::change::RecordName;
 use crate::http::{Call, Server, answer};
 use crate::{raw, signature};
+
+/// What a delivery of one event is, and what one of several.
+const EVENT: &str = "application/cloudevents+json";
+const ARRAY: &str = "application/cloudevents-batch+json";
 
 /// How a target knows that a delivery comes from Data Sync.
 #[derive(Debug, Clone)]
@@ -105,6 +110,7 @@ struct State {
     faults: Vec<String>,
     unbelieved: usize,
     taken: BTreeSet<String>,
+    arrays: usize,
     again: usize,
     answering: Option<u16>,
     verdict: Option<Verdict>,
@@ -187,6 +193,11 @@ impl Target {
         self.lock().again
     }
 
+    /// How many requests with an array it believed.
+    pub fn arrays(&self) -> usize {
+        self.lock().arrays
+    }
+
     /// How many deliveries it took.
     pub fn accepted(&self) -> usize {
         self.lock().deliveries.iter().filter(|delivery| delivery.accepted()).count()
@@ -216,6 +227,27 @@ fn receive(state: &Mutex<State>, auth: &Auth, call: &Call) -> Response<Full<Byte
         return answer(401, "application/json", r#"{"error":"unauthorized"}"#);
     }
     let text = |name: &str| call.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let body = String::from_utf8_lossy(call.body()).into_owned();
+    if text("content-type").is_some_and(|kind| kind.starts_with(ARRAY)) {
+        state.arrays += 1;
+        if let Some(status) = state.answering {
+            return answer(status, "application/json", "");
+        }
+        let Ok(events) = raw::elements(&body) else { return answer(400, "application/json", "") };
+        let results = events.into_iter().map(|event| {
+            let delivery = judge(&mut state, call, event.get());
+            format!(r#"{{"id":{},"status":{}}}"#, raw::string(delivery.envelope("id")), delivery.status)
+        });
+        let results = format!(r#"{{"results":[{}]}}"#, results.collect::<Vec<_>>().join(","));
+        return answer(200, "application/json", &results);
+    }
+    let status = judge(&mut state, call, &body).status;
+    answer(status, "application/json", "")
+}
+
+/// What the target says to one event, and does with it.
+fn judge(state: &mut State, call: &Call, event: &str) -> Delivery {
+    let text = |name: &str| call.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let mut delivery = Delivery {
         place: state.deliveries.len(),
         method: call.method().to_string(),
@@ -226,7 +258,7 @@ fn receive(state: &Mutex<State>, auth: &Auth, call: &Call) -> Response<Full<Byte
             .iter()
             .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
             .collect(),
-        raw: String::from_utf8_lossy(call.body()).into_owned(),
+        raw: event.to_owned(),
         envelope: BTreeMap::new(),
         data: BTreeMap::new(),
         status: 0,
@@ -236,23 +268,21 @@ fn receive(state: &Mutex<State>, auth: &Auth, call: &Call) -> Response<Full<Byte
     let verdict = state.verdict.as_ref().and_then(|verdict| verdict(&delivery));
     delivery.status = state.answering.or(verdict).unwrap_or(204);
     if delivery.accepted() {
-        take(&mut state, &delivery);
+        take(state, &delivery);
     }
-    let status = delivery.status;
-    state.deliveries.push(delivery);
-    answer(status, "application/json", "")
+    state.deliveries.push(delivery.clone());
+    delivery
 }
 
 fn take(state: &mut State, delivery: &Delivery) {
+    let has_type = |kind: &str| {
+        delivery.headers.iter().any(|(name, value)| name == "content-type" && value.starts_with(kind))
+    };
+    let id = delivery.webhook_id.as_deref().unwrap_or_default();
     for (what, right) in [
         ("specversion", delivery.envelope("specversion") == "1.0"),
-        (
-            "content type",
-            delivery.headers.iter().any(|(name, value)| {
-                name == "content-type" && value.starts_with("application/cloudevents+json")
-            }),
-        ),
-        ("webhook-id", delivery.webhook_id.as_deref() == Some(delivery.envelope("id"))),
+        ("content type", has_type(EVENT) || has_type(ARRAY)),
+        ("webhook-id", if has_type(ARRAY) { id.starts_with("arr_") } else { id == delivery.envelope("id") }),
         ("sequence", delivery.envelope("sequence").len() == 49),
         ("partitionkey", delivery.envelope("partitionkey") == delivery.envelope("subject")),
     ] {

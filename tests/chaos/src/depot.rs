@@ -57,6 +57,11 @@ pub struct Said {
 impl Depot {
     /// Makes everything; `deliver` is the function's binary.
     pub async fn make(purpose: &str, deliver: PathBuf) -> Result<Self> {
+        Self::of(purpose, deliver, "").await
+    }
+
+    /// The same; `more` is what the target's file says of its endpoint besides, a line each.
+    pub async fn of(purpose: &str, deliver: PathBuf, more: &str) -> Result<Self> {
         let run = RunFolder::new(purpose)?;
         let emulator = Emulator::start(&run).await?;
         let aws = emulator.aws();
@@ -81,7 +86,7 @@ impl Depot {
             aws.dynamodb("CreateTable", &table).await?;
         }
         aws.events("CreateEventBus", &json!({ "Name": "failures" })).await?;
-        let configuration = configure(&run, warehouse.port())?;
+        let configuration = configure(&run, warehouse.port(), more)?;
         let environment = BTreeMap::from([
             ("AWS_ENDPOINT_URL", aws.endpoint().to_owned()),
             ("AWS_ACCESS_KEY_ID", ACCESS_KEY.to_owned()),
@@ -292,14 +297,14 @@ async fn fifo(aws: &Aws, name: &str, dead: Option<&str>) -> Result<String> {
     Ok(made["QueueUrl"].as_str().context("the queue has no URL")?.to_owned())
 }
 
-fn configure(run: &RunFolder, port: u16) -> Result<PathBuf> {
+fn configure(run: &RunFolder, port: u16, more: &str) -> Result<PathBuf> {
     let folder = run.make("sync")?;
     for kind in ["models", "sources", "targets"] {
         fs::create_dir_all(folder.join(kind))?;
     }
     let target = format!(
         "target: warehouse\nsubscribe: [{{ model: customer }}]\nendpoint:\n  url: \"http://127.0.0.1:{port}/ingest\"\n  \
-         auth: {{ api_key: {{ header: x-api-key, secret: datasync/target/warehouse }} }}\n"
+         auth: {{ api_key: {{ header: x-api-key, secret: datasync/target/warehouse }} }}\n{more}"
     );
     fs::write(folder.join("targets/warehouse.yaml"), target)?;
     Ok(folder)
