@@ -14,6 +14,7 @@ use url::Url;
 use crate::connector::Connector;
 use crate::error::Error;
 use crate::guard::Guard;
+use crate::line::{Dial, Lines};
 use crate::resolver::{Names, Resolver, SystemNames};
 
 /// How long an unused connection is kept.
@@ -91,8 +92,17 @@ impl Client {
 
     /// The same with names of its own, for tests.
     pub fn with_names(guard: Guard, names: Arc<dyn Names>) -> Self {
+        Self::build(guard, names, None)
+    }
+
+    /// The same with lines of its own, too.
+    pub fn with_lines(guard: Guard, names: Arc<dyn Names>, lines: Arc<dyn Lines>) -> Self {
+        Self::build(guard, names, Some(lines))
+    }
+
+    fn build(guard: Guard, names: Arc<dyn Names>, lines: Option<Arc<dyn Lines>>) -> Self {
         let guard = Arc::new(guard);
-        let connector = Connector::new(Resolver::new(names, Arc::clone(&guard)));
+        let connector = Connector::new(Dial::new(Resolver::new(names, Arc::clone(&guard)), lines));
         let pool = Pool::builder(TokioExecutor::new())
             .pool_idle_timeout(IDLE)
             .pool_timer(TokioTimer::new())

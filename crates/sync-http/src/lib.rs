@@ -8,6 +8,7 @@ mod client;
 mod connector;
 mod error;
 mod guard;
+mod line;
 mod resolver;
 
 pub use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
@@ -16,4 +17,5 @@ pub use hyper::body::Bytes;
 pub use self::client::{Client, Request, Response};
 pub use self::error::Error;
 pub use self::guard::{Guard, Refusal};
+pub use self::line::{Connecting, Line, Lines};
 pub use self::resolver::{Answer, Names, SystemNames};

@@ -47,6 +47,11 @@ impl Resolver {
     pub(crate) fn new(names: Arc<dyn Names>, guard: Arc<Guard>) -> Self {
         Self { names, guard }
     }
+
+    /// The checked addresses of a name.
+    pub(crate) fn resolve(&self, name: Name) -> <Self as Service<Name>>::Future {
+        self.clone().call(name)
+    }
 }
 
 impl Service<Name> for Resolver {

@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use sync_http::{Answer, Bytes, Client, Error, Guard, HeaderMap, Method, Names, Refusal, Request};
+use sync_http::{
+    Answer, Bytes, Client, Connecting, Error, Guard, HeaderMap, Line, Lines, Method, Names, Refusal, Request,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -294,4 +296,36 @@ async fn the_guard_stands_before_every_request() {
     let error = client.send(request(&server.url("127.0.0.1"))).await.unwrap_err();
     assert_eq!(error, Error::Refused(Refusal::Scheme));
     assert_eq!(server.connections(), 0);
+}
+
+/// Lines to a server in memory that answers once, and where they were asked to lead.
+#[derive(Default)]
+struct Memory(Mutex<Vec<SocketAddr>>);
+
+impl Lines for Memory {
+    fn connect(&self, to: SocketAddr) -> Connecting {
+        self.0.lock().unwrap().push(to);
+        let (near, mut far) = tokio::io::duplex(1 << 16);
+        tokio::spawn(async move {
+            far.read_u8().await?;
+            far.write_all(b"HTTP/1.1 204 X\r\n\r\n").await
+        });
+        Box::pin(async move {
+            let near: Box<dyn Line> = Box::new(near);
+            Ok(near)
+        })
+    }
+}
+
+#[tokio::test]
+async fn lines_of_a_tests_own_lead_to_checked_addresses_too() {
+    let inside = Script::new(&[&["10.1.2.3"], &["127.0.0.1"]]);
+    let lines = Arc::new(Memory::default());
+    let guard = Guard { allow_loopback: true, ..Guard::default() };
+    let client = Client::with_lines(guard, inside, Arc::<Memory>::clone(&lines));
+    let refused = client.send(request("http://localhost:8080/")).await.unwrap_err();
+    assert_eq!(refused, Error::Refused(Refusal::Network));
+    assert!(lines.0.lock().unwrap().is_empty());
+    assert_eq!(client.send(request("http://localhost:8080/")).await.unwrap().status, 204);
+    assert_eq!(*lines.0.lock().unwrap(), [SocketAddr::from(([127, 0, 0, 1], 8080))]);
 }
