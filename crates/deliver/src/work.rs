@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use sync_domain::change::Operation;
-use sync_domain::delivery::backoff::backoff;
+use sync_domain::delivery::backoff::{LONGEST_STAY_MS, backoff};
 use sync_domain::delivery::breaker::{Seen, Trouble, aside, hold};
 use sync_domain::delivery::digest::{Content, digest};
 use sync_domain::delivery::filter::{Facts, NOT_CHANGED, Verdict, filter};
@@ -219,7 +219,7 @@ impl Work<'_> {
         let given_up = match attempt.sent {
             Sent::Refused(_) => true,
             Sent::Later(..) | Sent::Away(_) | Sent::Held(_) | Sent::Trouble(_) | Sent::Gone(_) => {
-                turn.message.is_last_receive(self.deps.max_receives)
+                turn.message.is_last_receive(self.last_receive(turn.message))
             }
             Sent::Accepted | Sent::Outrun => false,
         };
@@ -343,8 +343,16 @@ impl Work<'_> {
         asked.map_or(own, |asked| asked.max(own))
     }
 
+    /// The receive behind which a message is parked: the last one that its queue allows, or this one if it would forget the
+    /// message before long.
+    fn last_receive(&self, message: &Message) -> u32 {
+        let now = (self.deps.now)().saturating_mul(1_000);
+        let fades = message.sent.is_some_and(|sent| now.saturating_sub(sent) >= LONGEST_STAY_MS);
+        if fades { message.received } else { self.deps.max_receives }
+    }
+
     async fn again_or_park(&self, turn: Turn<'_>, reason: Reason, about: &About, delay: Duration) -> Outcome {
-        let (parker, most) = (&self.deps.parker, self.deps.max_receives);
+        let (parker, most) = (&self.deps.parker, self.last_receive(turn.message));
         let outcome = parker.retry_or_park(turn.message, most, reason, about).await;
         if matches!(outcome, Outcome::Retry(_)) {
             self.set_back(turn, delay).await;

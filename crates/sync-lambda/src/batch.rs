@@ -33,6 +33,8 @@ pub struct Message {
     pub sequence: Option<String>,
     /// How often the message was received, this time included; at least 1.
     pub received: u32,
+    /// When it was sent to the queue: milliseconds since 1970.
+    pub sent: Option<i64>,
     /// When it was first received: milliseconds since 1970, as SQS writes it.
     pub first_received: Option<String>,
     /// The message attributes of type String.
@@ -59,6 +61,7 @@ impl Message {
             body: record.body.unwrap_or_default(),
             sequence: system("SequenceNumber"),
             received: received.unwrap_or(1).max(1),
+            sent: system("SentTimestamp").and_then(|at| at.parse().ok()),
             first_received: system("ApproximateFirstReceiveTimestamp"),
             attributes: record.message_attributes.into_iter().filter_map(text).collect(),
             id,

@@ -72,6 +72,18 @@ async fn the_last_receive_parks() {
 }
 
 #[tokio::test]
+async fn what_its_queue_is_about_to_forget_is_parked_with_a_ticket() {
+    let world = World::plain().await;
+    world.endpoint.always(503);
+    let waited = Sample { received: 400, ..update(1) };
+    advance(13 * 86_400 - 1);
+    assert!(!world.one(&waited).await);
+    advance(1);
+    assert!(world.one(&waited).await);
+    assert_eq!((world.dead(), world.reported()), (vec!["retries_exhausted".to_owned()], world.dead()));
+}
+
+#[tokio::test]
 async fn a_secret_that_has_not_changed_sends_nothing_again() {
     for status in [301, 401, 403, 404, 410] {
         let world = World::plain().await;

@@ -9,6 +9,11 @@ pub const LONGEST: Duration = Duration::from_secs(30 * 60);
 /// The longest wait that a target can ask for: SQS hides a message for 12 hours from its receipt at most.
 pub const LONGEST_ASKED: Duration = Duration::from_secs(11 * 3_600);
 
+/// How long a message may wait in its target's queue (milliseconds) before it is parked, however few its receives are: the
+/// queue forgets it a day later, without a word. Behind ten events of a record that is tried in vain others are not received
+/// for as long as those are, and would have no time left for 1,000 receives of their own.
+pub const LONGEST_STAY_MS: i64 = 13 * 86_400_000;
+
 /// A date with the wrong day of the week still says when.
 const DATES: jiff::fmt::rfc2822::DateTimeParser =
     jiff::fmt::rfc2822::DateTimeParser::new().relaxed_weekday(true);

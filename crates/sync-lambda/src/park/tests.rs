@@ -26,6 +26,7 @@ fn message() -> Message {
         body: "{\"a\":1}".to_owned(),
         sequence: Some("42".to_owned()),
         received: 3,
+        sent: Some(1_795_559_963_000),
         first_received: Some("1795559963123".to_owned()),
         attributes: BTreeMap::from([("enrich".to_owned(), "yes".to_owned())]),
     }
