@@ -1,6 +1,6 @@
 //! One attempt at a target, whatever kind its endpoint is: what goes in and what comes out.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sync_domain::delivery::CompiledEndpoint;
 use sync_domain::delivery::ledger::Effect;
@@ -8,6 +8,7 @@ use sync_domain::delivery::mapping::Mapping;
 use sync_domain::event::ReceivedEvent;
 use sync_domain::outcome::Reason;
 use sync_lambda::deadline::Deadline;
+use tokio::time::Instant;
 
 use crate::collect::Collector;
 use crate::deps::Deps;
@@ -113,7 +114,7 @@ pub(crate) async fn send(
 /// end before the invocation does.
 pub(crate) async fn place(deps: &Deps, deadline: Deadline, timeout: Duration) -> Result<(), Sent> {
     let patience = deadline.left().checked_sub(timeout.saturating_add(MARGIN));
-    let wait = patience.and_then(|patience| deps.pace.take(Instant::now(), patience));
+    let wait = patience.and_then(|patience| deps.pace.take(Instant::now().into_std(), patience));
     let Some(wait) = wait else {
         return Err(Sent::Later(Reason::new("no_time_left", ""), Some(Duration::ZERO)));
     };

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
+use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
 use sync_domain::ports::{Inbox, Queue, QueueEntry, Received, Result};
 
 use crate::fault::{Faults, Turn, error};
@@ -131,6 +131,42 @@ impl MemoryQueue {
             Some(Record::of(stored).build())
         });
         event_of(taken.collect::<Vec<_>>())
+    }
+
+    /// Receives up to `max` messages as an event source mapping does that runs several batches side by side: they are hidden
+    /// for the visibility timeout of a target's queue (six minutes), and so is what stands behind them in their groups.
+    pub fn lend(&self, max: usize) -> SqsEvent {
+        let mut state = lock(&self.state);
+        let hidden_until = state.remembered.now + VISIBILITY;
+        let places = state.hand_out(max);
+        let taken = places.into_iter().filter_map(|place| {
+            let stored = state.stored.get_mut(place)?;
+            stored.hidden_until = hidden_until;
+            Some(Record::of(stored).build())
+        });
+        event_of(taken.collect::<Vec<_>>())
+    }
+
+    /// Takes a function's answer for a batch that was lent. What is done is deleted, if nobody else has received it since.
+    /// What failed stays hidden until its delay ends, or its visibility timeout if the function asked for none. An id that
+    /// is not of the batch fails everything, as in Lambda.
+    pub fn settle(&self, lent: &[SqsMessage], answer: std::result::Result<&SqsBatchResponse, ()>) {
+        let Ok(answer) = answer else { return };
+        let failed: HashSet<&str> =
+            answer.batch_item_failures.iter().map(|failure| failure.item_identifier.as_str()).collect();
+        let is_of = |id: &&str| lent.iter().any(|message| message.message_id.as_deref() == Some(*id));
+        if !failed.iter().all(is_of) {
+            return;
+        }
+        let done =
+            lent.iter().filter(|message| !failed.contains(message.message_id.as_deref().unwrap_or_default()));
+        let receipts: HashSet<&str> = done.filter_map(|message| message.receipt_handle.as_deref()).collect();
+        lock(&self.state).stored.retain(|stored| !receipts.contains(receipt(stored).as_str()));
+    }
+
+    /// How many messages stand in the queue.
+    pub fn depth(&self) -> usize {
+        lock(&self.state).stored.len()
     }
 
     /// Takes a function's answer for what is in flight: what failed is visible again (after its delay), the rest is deleted.

@@ -141,3 +141,35 @@ fn a_message_that_was_taken_holds_up_its_group_until_it_is_set_back_or_removed()
     queue.remove(&again.receipt).now_or_never().unwrap().unwrap();
     assert_eq!(take().unwrap().body, "body-2");
 }
+
+#[test]
+fn what_was_lent_is_hidden_with_what_stands_behind_it_until_its_time_is_over() {
+    let queue = MemoryQueue::new("q");
+    send(&queue, &[("a", "1"), ("b", "2"), ("c", "3")]);
+    let one = queue.lend(2);
+    send(&queue, &[("a", "4")]);
+    assert_eq!((bodies(&one), bodies(&queue.lend(9))), (vec!["body-1", "body-2"], vec!["body-3"]));
+    // What failed without a delay of its own waits for the visibility timeout.
+    queue.settle(&one.records, Ok(&failing(&[one.records[0].message_id.as_deref().unwrap()])));
+    assert_eq!(queue.depth(), 3, "the other one is done");
+    queue.advance(Duration::from_secs(359));
+    assert!(bodies(&queue.lend(9)).is_empty());
+    queue.advance(Duration::from_secs(1));
+    assert_eq!(bodies(&queue.lend(9)), ["body-1", "body-3", "body-4"]);
+}
+
+#[test]
+fn an_answer_for_what_was_not_lent_or_was_lent_again_deletes_nothing() {
+    let queue = MemoryQueue::new("q");
+    send(&queue, &[("a", "1")]);
+    let lent = queue.lend(1);
+    queue.settle(&lent.records, Ok(&failing(&["another"])));
+    queue.settle(&lent.records, Err(()));
+    assert_eq!(queue.depth(), 1);
+    queue.advance(Duration::from_secs(360));
+    let again = queue.lend(1);
+    queue.settle(&lent.records, Ok(&failing(&[])));
+    assert_eq!(queue.depth(), 1, "somebody else has it");
+    queue.settle(&again.records, Ok(&failing(&[])));
+    assert_eq!(queue.depth(), 0);
+}
