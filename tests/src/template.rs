@@ -4,9 +4,11 @@
 //! rule against a broken copy of the template that it must catch.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
+use sync_domain::delivery::backoff::LONGEST_STAY_MS;
 
 use crate::place;
 
@@ -343,6 +345,10 @@ pub fn rules() -> Vec<Rule> {
         Rule {
             name: "each dead-letter queue and each waiting queue has an alarm that tells somebody",
             breaches: failures_are_heard,
+        },
+        Rule {
+            name: "an outage that may outlast a target's queue, and a backlog beyond what SQS looks at, are told in time",
+            breaches: long_outages_are_heard,
         },
         Rule { name: "no role reaches every resource", breaches: resources_are_exact },
         Rule { name: "no role may do everything of a service", breaches: actions_are_exact },
@@ -1171,26 +1177,63 @@ fn logs_are_kept_for_a_while(template: &Template) -> Vec<String> {
     breaches
 }
 
+/// Whether an alarm tells somebody when a queue's metric comes to a value among these, or above it.
+fn is_heard(template: &Template, queue: &str, metric: &str, thresholds: RangeInclusive<u64>) -> bool {
+    template.of_type("AWS::CloudWatch::Alarm").any(|(_, alarm)| {
+        let dimension = &alarm["Dimensions"][0];
+        alarm["MetricName"] == metric
+            && alarm["Statistic"] == "Maximum"
+            && text(&alarm["ComparisonOperator"]).starts_with("GreaterThan")
+            && dimension["Name"] == "QueueName"
+            && named(&dimension["Value"]) == queue
+            && template.number(&alarm["Threshold"]).is_some_and(|threshold| thresholds.contains(&threshold))
+            && list(&alarm["AlarmActions"]).iter().any(|action| named(action) == "AlertTopic")
+    })
+}
+
 fn failures_are_heard(template: &Template) -> Vec<String> {
-    let heard = |queue: &str, metric: &str, most: u64| {
-        template.of_type("AWS::CloudWatch::Alarm").any(|(_, alarm)| {
-            let dimension = &alarm["Dimensions"][0];
-            alarm["MetricName"] == metric
-                && dimension["Name"] == "QueueName"
-                && named(&dimension["Value"]) == queue
-                && template.number(&alarm["Threshold"]).is_some_and(|threshold| threshold <= most)
-                && list(&alarm["AlarmActions"]).iter().any(|action| named(action) == "AlertTopic")
-        })
-    };
     let mut breaches = Vec::new();
     for queue in template.dead_letter_queues().into_keys() {
-        if !heard(queue, "ApproximateNumberOfMessagesVisible", 0) {
+        if !is_heard(template, queue, "ApproximateNumberOfMessagesVisible", 0..=0) {
             breaches.push(format!("nobody hears of dead letters in {queue}"));
         }
     }
     for (_, _, _, queue) in template.mappings() {
-        if !heard(queue, "ApproximateAgeOfOldestMessage", 3600) {
+        if !is_heard(template, queue, "ApproximateAgeOfOldestMessage", 0..=3600) {
             breaches.push(format!("nobody hears of messages that wait in {queue}"));
+        }
+    }
+    breaches
+}
+
+/// Messages of a FIFO queue among which SQS looks for groups that are free.
+const LOOKED_AT: u64 = 120_000;
+
+fn long_outages_are_heard(template: &Template) -> Vec<String> {
+    let mut breaches = Vec::new();
+    for (_, _, function, queue) in template.mappings() {
+        if !function.starts_with("Deliver") {
+            continue;
+        }
+        let Some(kept) = template.number(&template.properties(queue)["MessageRetentionPeriod"]) else {
+            breaches.push(format!("{queue} does not say how long it keeps events"));
+            continue;
+        };
+        // Deliver parks what has waited for 13 days.
+        if kept.saturating_mul(1_000) < LONGEST_STAY_MS.unsigned_abs() + 86_400_000 {
+            breaches.push(format!("{queue} forgets events before they are parked"));
+        }
+        // One with most of the time left, one that leaves days and not hours.
+        for (least, most) in [(kept / 7, kept / 3), (kept / 2, kept / 4 * 3)] {
+            if !is_heard(template, queue, "ApproximateAgeOfOldestMessage", least..=most) {
+                breaches.push(format!(
+                    "nobody hears between {least} and {most} seconds that {queue} will forget"
+                ));
+            }
+        }
+        let early = LOOKED_AT / 2..=LOOKED_AT / 10 * 9;
+        if !is_heard(template, queue, "ApproximateNumberOfMessagesVisible", early) {
+            breaches.push(format!("nobody hears that {queue} holds more than SQS looks at"));
         }
     }
     breaches

@@ -433,6 +433,18 @@ fn mutants() -> Mutants {
             ],
         ),
         (
+            "an outage that may outlast a target's queue, and a backlog beyond what SQS looks at, are told in time",
+            vec![
+                |d| remove(&mut d["Resources"], "WarehouseLongOutageAlarm"),
+                |d| properties(d, "LoyaltyExpiryAlarm")["Threshold"] = json!(1_200_000),
+                |d| remove(properties(d, "LoyaltyExpiryAlarm"), "AlarmActions"),
+                |d| properties(d, "WarehouseBacklogAlarm")["Threshold"] = json!(120_000),
+                |d| properties(d, "LoyaltyBacklogAlarm")["MetricName"] = json!("NumberOfMessagesSent"),
+                // The alarms of a queue that forgets earlier come too late.
+                |d| properties(d, "LoyaltyQueue")["MessageRetentionPeriod"] = json!(345_600),
+            ],
+        ),
+        (
             "no role reaches every resource",
             vec![
                 |d| statement(d, "TransformRole", "Read")["Resource"] = json!("*"),
