@@ -15,6 +15,7 @@ mod items;
 mod keys;
 mod ledger;
 mod lookup;
+pub mod mapping;
 pub mod postgres;
 pub mod proxy;
 mod queue;

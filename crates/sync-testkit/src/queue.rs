@@ -10,6 +10,7 @@ use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
 use sync_domain::ports::{Inbox, Queue, QueueEntry, Received, Result};
 
 use crate::fault::{Faults, Turn, error};
+use crate::mapping::{self, Feed, Handed};
 use crate::records::{Record, event_of};
 use crate::{Fault, lock};
 
@@ -214,6 +215,19 @@ impl State {
         places
     }
 
+    /// Hands out up to `max` messages and hides them for the queue's visibility timeout.
+    fn take(&mut self, max: usize) -> Vec<Stored> {
+        let hidden_until = self.remembered.now + VISIBILITY;
+        let mut taken = Vec::new();
+        for place in self.hand_out(max) {
+            if let Some(stored) = self.stored.get_mut(place) {
+                stored.hidden_until = hidden_until;
+                taken.push(stored.clone());
+            }
+        }
+        taken
+    }
+
     fn store(&mut self, entry: QueueEntry, dedupe: bool) {
         let news = self.remembered.note(&entry.group, &entry.dedup);
         if dedupe && !news {
@@ -229,8 +243,11 @@ impl State {
     /// Moves what was received too often to the dead-letter queue.
     fn bury(&mut self) {
         let Some((queue, max)) = self.dead_letters.clone() else { return };
-        let (dead, alive) =
-            self.stored.drain(..).partition(|stored| !stored.in_flight && stored.received >= max);
+        let now = self.remembered.now;
+        let (dead, alive) = self
+            .stored
+            .drain(..)
+            .partition(|stored| !stored.in_flight && stored.hidden_until <= now && stored.received >= max);
         self.stored = alive;
         let dead: Vec<Stored> = dead;
         for stored in dead {
@@ -280,14 +297,11 @@ impl Inbox for MemoryQueue {
 
     async fn take(&self) -> Result<Option<Received>> {
         let mut state = lock(&self.state);
-        let hidden_until = state.remembered.now + VISIBILITY;
-        let place = state.hand_out(1).pop();
-        let Some(stored) = place.and_then(|place| state.stored.get_mut(place)) else { return Ok(None) };
-        stored.hidden_until = hidden_until;
-        let message = Record::of(stored).build();
+        let Some(stored) = state.take(1).pop() else { return Ok(None) };
+        let message = Record::of(&stored).build();
         Ok(Some(Received {
             id: stored.id.clone(),
-            receipt: receipt(stored),
+            receipt: receipt(&stored),
             body: stored.entry.body.clone(),
             system: message.attributes.into_iter().collect(),
             attributes: stored.entry.attributes.clone(),
@@ -296,6 +310,24 @@ impl Inbox for MemoryQueue {
 
     async fn remove(&self, taken: &str) -> Result<()> {
         lock(&self.state).stored.retain(|stored| receipt(stored) != taken);
+        Ok(())
+    }
+}
+
+/// As Lambda's pollers use it: unlike [`MemoryQueue::receive`], by visibility and receipts.
+#[async_trait]
+impl Feed for MemoryQueue {
+    async fn receive(&self, most: usize) -> std::result::Result<Vec<Handed>, mapping::Error> {
+        let taken = lock(&self.state).take(most);
+        let handed = taken.iter().map(|stored| {
+            let record = serde_json::to_value(Record::of(stored).build())?;
+            Ok(Handed { id: stored.id.clone(), receipt: receipt(stored), record })
+        });
+        handed.collect()
+    }
+
+    async fn delete(&self, receipts: &[String]) -> std::result::Result<(), mapping::Error> {
+        lock(&self.state).stored.retain(|stored| !receipts.contains(&receipt(stored)));
         Ok(())
     }
 }
