@@ -17,6 +17,7 @@ mod depot;
 mod erp;
 mod functions;
 mod history;
+mod journal;
 mod rows;
 mod till;
 
@@ -26,6 +27,7 @@ pub use depot::{Depot, Grants, Said};
 pub use erp::Erp;
 pub use functions::{build, failpoints, invoke};
 pub use history::History;
+pub use journal::{Brought, Findings, Journal, Keeps, Mark, Shows};
 pub use rows::{Pace, Rows, write};
 pub use sync_testkit::Dice;
 pub use till::{Till, Written};
