@@ -25,6 +25,7 @@ chaos: export CHAOS_CHANGES ?= 30000
 chaos: export CHAOS_LETTERS ?= 10000
 chaos: export CHAOS_ROWS ?= 200000
 chaos: export CHAOS_OVERLAPS ?= 50
+chaos: export CHAOS_WHOLE ?= 100000
 chaos: .venv/sam/ready .venv/emulator/ready .venv/postgres/ready .venv/debezium/ready
 	cargo test --package sync-chaos -- --nocapture
 

@@ -1,0 +1,228 @@
+//! The whole path with everything that can go wrong on it, and the history of every record held against itself.
+//!
+//! Four ways to read a database and two systems that push; the real functions as processes, built with failpoints, fed from
+//! the emulator's queues by Lambda's rules; two plain targets and a versioned one. Processes are killed at failpoints and by
+//! signals, invocations throttled, messages copied and brought back late, requests refused, unanswered or applied too late.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test stops at what it did not expect, and tells its figures"
+)]
+
+mod crew;
+mod desk;
+mod ends;
+mod run;
+mod sources;
+mod works;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use sync_chaos::{Brought, Dice, Journal, Keeps};
+use sync_testkit::workload::setting;
+use sync_tests::lookup::Lookup;
+use tokio::task::JoinSet;
+
+use crate::crew::{Crew, Fates};
+use crate::ends::End;
+use crate::run::Run;
+use crate::sources::{MODELS, PULLED, PUSHED, SHARES};
+use crate::works::{TARGETS, Works};
+
+/// Those on the path.
+const FUNCTIONS: [&str; 5] = ["capture-push", "capture-pull", "transform", "enrich", "deliver"];
+/// A run of so many commits is long enough to wait for a target that was away.
+const OUTAGE_FROM: u64 = 20_000;
+/// For so long.
+const OUTAGE: Duration = Duration::from_secs(20);
+/// So many environments work each queue.
+const SIDE_BY_SIDE: usize = 2;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_is_committed_comes_to_every_target_that_asked_for_it_whoever_dies_on_the_way() {
+    let begun = Instant::now();
+    let commits = setting("CHAOS_WHOLE", 2_500);
+    let mut dice = Dice::from_env();
+    // At failpoints, of each function; signals come on top.
+    let kills = setting("CHAOS_WHOLE_KILLS", (commits / 200).clamp(12, 80));
+    let fates: BTreeMap<&str, Arc<Fates>> = FUNCTIONS
+        .map(|name| (name, Fates::of(name, kills, |place| !place.contains("chunk")).unwrap()))
+        .into();
+
+    let run = play(commits, &fates, &mut dice).await.unwrap();
+
+    let journal = run.journal();
+    let (messages, versions) = journal.changes();
+    let (kills, places): (Vec<u64>, Vec<Vec<String>>) = fates.values().map(|fates| fates.kills()).unzip();
+    let kills = kills.iter().sum::<u64>();
+    let places = places.into_iter().flatten().collect::<BTreeSet<_>>().len();
+    println!(
+        "{} commits of {} records; {messages} changes of {versions} versions, {} copies; {} kills, at {} failpoints and by signals; {} times a target was let be; {} s",
+        journal.commits(),
+        journal.records(),
+        run.copied(),
+        kills,
+        places,
+        run.works.desk.openings(),
+        begun.elapsed().as_secs(),
+    );
+    for (target, (queued, applied, ends)) in journal.tally() {
+        println!("{target}: {queued} messages, {applied} requests applied, {ends:?}");
+    }
+    for fates in fates.values() {
+        println!("{}", fates.told());
+    }
+    println!("{}", run.works.proxy.report());
+    let findings = journal.check();
+    println!("{findings}");
+    assert!(findings.are_none(), "{findings}");
+    assert!(journal.commits() as u64 >= commits);
+    assert_eq!(fates.values().map(|fates| fates.unplanned()).sum::<u64>(), 0, "a function died by itself");
+    let copied = run.copied() as usize;
+    assert!(copied * 5 > versions, "{copied} copies of {versions} versions show nothing");
+    let least = if commits >= 50_000 { (200, 40) } else { (20, 10) };
+    assert!(kills >= least.0 && places >= least.1, "{kills} kills at {places} failpoints show nothing");
+}
+
+async fn play(commits: u64, fates: &BTreeMap<&str, Arc<Fates>>, dice: &mut Dice) -> Result<Arc<Run>> {
+    let lookup = Lookup::start().await?;
+    let mut ends = Vec::new();
+    for (name, ..) in TARGETS {
+        ends.push(End::open(name, dice).await?);
+    }
+    let mut ports: BTreeMap<&'static str, u16> = ends.iter().map(|end| (end.name(), end.port())).collect();
+    ports.insert("lookup", lookup.port());
+    let (server, url) = sources::database().await?;
+    let works = Works::make(&url, &ports, dice).await?;
+    sources::prepare(&server, works.configuration()).await?;
+    let server = Arc::new(server);
+
+    let mut journal = Journal::default();
+    for (name, versioned, models) in TARGETS {
+        journal.target(name, if versioned { Keeps::Highest } else { Keeps::Last }, models);
+    }
+    let keys = setting("CHAOS_WHOLE_KEYS", 1_000) / MODELS.len() as u64 + 1;
+    let run = Arc::new(Run::new(works, keys, journal));
+    ends.iter().for_each(|end| end.begin(&run));
+    run.works.desk.begin(&run);
+    let crew =
+        |function: &str, queue: &str, dice: &mut Dice| Crew::new(&run.works, &fates[function], queue, dice);
+
+    // Where each source is read from is fixed before its first commit.
+    for (source, ..) in PULLED {
+        let mut first = crew("capture-pull", "changes", dice)?;
+        sources::begin(&run, &mut first, source).await?;
+    }
+    let mut workers = JoinSet::new();
+    for (name, function) in [("changes", "transform"), ("enrichment", "enrich")]
+        .into_iter()
+        .chain(TARGETS.map(|(name, ..)| (name, "deliver")))
+    {
+        for _ in 0..SIDE_BY_SIDE {
+            let crew = crew(function, name, dice)?;
+            workers.spawn(Arc::clone(&run).work(run.works.queue(name)?.clone(), crew, dice.split()));
+        }
+    }
+    for (target, ..) in TARGETS {
+        workers.spawn(Arc::clone(&run).probe(target, crew("deliver", target, dice)?));
+    }
+    workers.spawn(Arc::clone(&run).copy());
+    run.works.disturb();
+
+    let (mut writers, mut readers) = (JoinSet::new(), JoinSet::new());
+    let share = |model: &str| {
+        let at = MODELS.iter().position(|other| *other == model).unwrap_or_default();
+        (commits * SHARES[at]).div_ceil(100)
+    };
+    for (source, model, ..) in PULLED {
+        writers.spawn(sources::write(
+            Arc::clone(&run),
+            Arc::clone(&server),
+            model,
+            share(model),
+            dice.split(),
+        ));
+        readers.spawn(sources::pull(Arc::clone(&run), crew("capture-pull", "changes", dice)?, source));
+    }
+    for (source, model) in PUSHED {
+        let crew = crew("capture-push", "changes", dice)?;
+        writers.spawn(sources::push(Arc::clone(&run), crew, (source, model), share(model), dice.split()));
+    }
+
+    // In a long run one target is away for a while, so that its breaker opens.
+    let outage = commits >= OUTAGE_FROM;
+    let mut away = None;
+    let mut empty = 0;
+    let mut told = Instant::now();
+    while empty < 3 {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        for set in [&mut writers, &mut readers, &mut workers] {
+            while let Some(ended) = set.try_join_next() {
+                ended??;
+            }
+        }
+        if writers.is_empty() {
+            run.end_writing();
+        }
+        fates.values().for_each(|fates| fates.allow(run.seen() * 100 / commits));
+        let rests = run.measure().await?;
+        if outage && run.seen() * 3 > commits {
+            let up = away.get_or_insert_with(Instant::now).elapsed() > OUTAGE;
+            ends.iter().filter(|end| end.name() == "picky").for_each(|end| end.turn(up));
+        }
+        empty = if rests && readers.is_empty() { empty + 1 } else { 0 };
+        if told.elapsed() > Duration::from_secs(20) {
+            told = Instant::now();
+            println!("{} commits, {} versions seen", run.journal().commits(), run.seen());
+        }
+    }
+    run.end_draining();
+    while let Some(ended) = workers.join_next().await {
+        ended??;
+    }
+    run.works.desk.end();
+    for end in &ends {
+        if end.unbelieved() > 0 {
+            bail!("{} got requests that are not signed", end.name());
+        }
+    }
+    close(&run).await?;
+    Ok(run)
+}
+
+/// Reads what the functions say of each record, and what stands among the dead letters.
+async fn close(run: &Run) -> Result<()> {
+    for held in run.works.front.held().await? {
+        let Some(queue) = held.queue.strip_suffix("-dead.fifo") else { bail!("{} is not empty", held.queue) };
+        let mut journal = run.journal();
+        match queue {
+            "changes" => journal.park(Brought::change(held.body(), 0)?),
+            "enrichment" => journal.park(Brought::event(held.body(), 0)?),
+            target => journal.dead(target, &Brought::event(held.body(), 0)?.id),
+        }
+    }
+    for (target, ..) in TARGETS {
+        let log = run.works.run.path().join(format!("deliver-{target}.log"));
+        for line in BufReader::new(File::open(&log)?).lines() {
+            let line = line?;
+            if !line.contains("\"outcome\"") {
+                continue;
+            }
+            // A process that was killed may have left half a line.
+            let Ok(line) = serde_json::from_str::<Value>(&line) else { continue };
+            let outcome = line["outcome"].as_str().context("a record has an outcome")?;
+            if let Some(id) = line["event.id"].as_str().filter(|id| !id.is_empty()) {
+                run.journal().end(target, id, outcome);
+            }
+        }
+    }
+    Ok(())
+}
