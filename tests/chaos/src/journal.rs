@@ -314,7 +314,9 @@ impl Journal {
             {
                 findings.lost.push(format!("{}: the commit of {mark:?} is no change", name(record)));
             }
-            if seen.last() != marks.last() {
+            // What came and went between two looks was never there.
+            let never = *shows == Some(Shows::Last) && seen.is_empty() && marks.last() == Some(&None);
+            if seen.last() != marks.last() && !never {
                 findings.lost.push(format!("{}: the last commit is no change", name(record)));
             }
             if let Some(mark) = missing(&seen, marks) {
