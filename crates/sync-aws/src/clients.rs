@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use aws_config::environment::EnvironmentVariableCredentialsProvider;
 use aws_config::retry::RetryConfig;
 use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_sdk_sqs::config::SharedCredentialsProvider;
+use aws_sdk_sqs::config::{Credentials, SharedCredentialsProvider};
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector,
@@ -34,15 +33,14 @@ impl Clients {
     /// subnets that reach AWS by IPv6 alone) from the environment, nothing else is asked (no profile, no instance metadata) and no root certificate is read before the first call.
     pub fn from_env(setting: impl Fn(&str) -> Option<String>) -> Self {
         let region = setting("AWS_REGION").or_else(|| setting("AWS_DEFAULT_REGION"));
-        let credentials = SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new());
         let mut config = SdkConfig::builder()
             .behavior_version(BehaviorVersion::v2026_01_12())
             .region(region.map(Region::new))
-            .credentials_provider(credentials)
             .http_client(http_client())
             .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
             .timeout_config(timeouts())
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
+        config.set_credentials_provider(credentials(&setting));
         config.set_use_dual_stack(setting("AWS_USE_DUALSTACK_ENDPOINT").map(|value| value == "true"));
         config.set_endpoint_url(setting("AWS_ENDPOINT_URL").filter(|url| !url.is_empty()));
         Self { config: config.build() }
@@ -110,6 +108,13 @@ impl Clients {
     pub fn secrets_manager(&self) -> aws_sdk_secretsmanager::Client {
         aws_sdk_secretsmanager::Client::new(&self.config)
     }
+}
+
+/// The credentials of the function's role: they stay the same for as long as its process lives.
+fn credentials(setting: impl Fn(&str) -> Option<String>) -> Option<SharedCredentialsProvider> {
+    let (id, secret) = (setting("AWS_ACCESS_KEY_ID")?, setting("AWS_SECRET_ACCESS_KEY")?);
+    let token = setting("AWS_SESSION_TOKEN").filter(|token| !token.is_empty());
+    Some(SharedCredentialsProvider::new(Credentials::new(id, secret, token, None, "environment")))
 }
 
 fn timeouts() -> TimeoutConfig {

@@ -10,6 +10,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use sync_bench::function::{Function, Launch};
+use sync_testkit::Dice;
+use sync_testkit::proxy::Proxy;
 use sync_tests::aws::{ACCESS_KEY, ACCOUNT, Aws, Credentials, Held, REGION, SECRET_KEY, xml_texts};
 use sync_tests::emulator::Emulator;
 use sync_tests::place::RunFolder;
@@ -118,6 +120,13 @@ impl Depot {
             log: run.path().join("deliver.log"),
         };
         Ok(Self { warehouse, aws, environment, urls, launch, _emulator: emulator })
+    }
+
+    /// Lets the commands that are run from now on go through a proxy, not the function.
+    pub async fn proxy(&mut self, dice: &mut Dice) -> Result<Proxy> {
+        let proxy = Proxy::start(self.aws.endpoint(), dice).await?;
+        self.environment.insert("AWS_ENDPOINT_URL", proxy.url());
+        Ok(proxy)
     }
 
     /// The URL of a queue.
