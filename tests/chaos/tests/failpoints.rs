@@ -76,9 +76,11 @@ async fn no_bootstrap_that_is_deployed_holds_a_failpoint() {
         }
     }
     assert!(bootstraps >= FUNCTIONS.len(), "{bootstraps} bootstraps");
+}
 
-    // Where they are, they are found.
-    let found = found_in(&build("ticket").unwrap(), &all);
+#[test]
+fn where_failpoints_are_they_are_found() {
+    let found = found_in(&build("ticket").unwrap(), &all());
     let own: BTreeSet<String> =
         failpoints("ticket").unwrap().into_iter().chain(["FAILPOINT".to_owned()]).collect();
     assert!(found.is_superset(&own), "{own:?} should be found, and {found:?} is");
