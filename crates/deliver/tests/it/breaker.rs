@@ -12,7 +12,7 @@ use sync_domain::ports::{Kind, Ledger, LedgerRow, Queue, QueueEntry, Result, Swi
 use sync_lambda::deadline::Deadline;
 use sync_testkit::{Fault, Faults, MemoryLedger, MemoryQueue, MemorySwitch};
 
-use crate::world::{PLAIN, PROBE, Sample, World, advance, ask, batch, delete, now, update};
+use crate::world::{NOW, PLAIN, PROBE, Sample, World, advance, ask, batch, delete, now, update};
 
 /// Updates of so many records.
 fn records(many: u32) -> Vec<Sample> {
@@ -235,6 +235,22 @@ async fn whoever_opens_it_may_die_before_anybody_is_told() {
             "{dies_at}"
         );
     }
+}
+
+#[tokio::test]
+async fn two_that_report_one_outage_write_one_ticket() {
+    let world = World::plain().await;
+    world.endpoint.always(503);
+    // Whoever opens it reports it, and does not come to say so.
+    world.ledger.breaker_faults.push(Fault::Pass);
+    world.ledger.breaker_faults.push(Fault::Call(Kind::Unavailable));
+    for _ in 0..3 {
+        assert_eq!(world.work(batch(&records(3))).await.len(), 3);
+        advance(5);
+    }
+    // The ticket's id is made of the message's.
+    let ids: Vec<_> = world.bus.reported().into_iter().map(|failure| failure.message_id).collect();
+    assert_eq!(ids, [format!("breaker-{NOW}"), format!("breaker-{NOW}")]);
 }
 
 #[tokio::test]

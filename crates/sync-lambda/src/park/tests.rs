@@ -90,6 +90,19 @@ async fn a_record_whose_failure_is_not_reported_comes_again_and_is_kept_once() {
 }
 
 #[tokio::test]
+async fn two_messages_of_one_event_are_two_dead_letters() {
+    let stage = stage();
+    // A redrive within five minutes that fails again is another message of the same event: its letter is the newer one.
+    for id in ["m-1", "m-2", "m-2"] {
+        let message = Message { id: id.to_owned(), ..message() };
+        stage.parker.park(&message, Reason::new("x", ""), &about()).await;
+    }
+    let of = |entry: QueueEntry| entry.attributes.into_iter().find(|(name, _)| name == "message_id");
+    let ids: Vec<_> = stage.queue.entries().into_iter().filter_map(of).map(|(_, id)| id).collect();
+    assert_eq!(ids, ["m-1", "m-2"]);
+}
+
+#[tokio::test]
 async fn a_record_that_was_parked_before_gets_its_new_reason() {
     let stage = stage();
     let mut again = message();
