@@ -1,5 +1,5 @@
 # Every line is one that a person could type. `make demo` and `make test` set up what they need.
-.PHONY: demo test chaos up down check bench build deploy
+.PHONY: demo test chaos mutants up down check bench build deploy
 
 # Python 3.10 or newer. Cargo comes with rustup; rust-toolchain.toml says which compiler.
 PYTHON ?= python3
@@ -28,6 +28,11 @@ chaos: export CHAOS_OVERLAPS ?= 50
 chaos: export CHAOS_WHOLE ?= 100000
 chaos: .venv/sam/ready .venv/emulator/ready .venv/postgres/ready .venv/debezium/ready
 	cargo test --package sync-chaos -- --nocapture
+	$(MAKE) mutants
+
+# Wrong designs, one at a time in a copy of the tree; MUTANTS=<part of a name> tries some. `make test` holds that they apply.
+mutants: .venv/sam/ready
+	cargo test --workspace --test mutants -- --ignored --nocapture
 
 up: .venv/sam/ready .venv/emulator/ready .venv/postgres/ready
 	cargo run --quiet --package sync-tests --bin local-stack -- up

@@ -21,6 +21,7 @@ pub mod group;
 pub mod ink;
 pub mod judge;
 pub mod lookup;
+pub mod mutants;
 pub mod opener;
 pub mod oracle;
 pub mod place;
