@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use sync_aws::clients::Clients;
-use sync_aws::dynamodb::DynamoLedger;
+use sync_aws::dynamodb::{DynamoLedger, DynamoTables};
 use sync_aws::eventbridge::EventBridgeBus;
 use sync_aws::kms::KmsKeys;
 use sync_aws::secrets::SecretsManager;
@@ -13,7 +13,7 @@ use sync_aws::switch::AwsSwitch;
 use sync_domain::config::Endpoint;
 use sync_domain::delivery::CompiledTarget;
 use sync_domain::outcome::Stage;
-use sync_domain::ports::{HashKey, Inbox, KeyService, Ledger, Result, Secrets, Switch};
+use sync_domain::ports::{HashKey, Inbox, KeyService, Ledger, Result, Secrets, Switch, VersionedTable};
 use sync_domain::protect::LedgerHasher;
 use sync_http::{Client, Guard};
 use sync_lambda::park::Parker;
@@ -40,8 +40,10 @@ pub struct Deps {
     pub switch: Arc<dyn Switch>,
     /// Takes what cannot go on.
     pub parker: Parker,
-    /// Sends.
+    /// Sends to a target that is reached by HTTP.
     pub http: Client,
+    /// Writes to a target that is a table.
+    pub tables: Arc<dyn VersionedTable>,
     /// The receive that parks.
     pub max_receives: u32,
     /// Keeps to the target's rate.
@@ -77,6 +79,7 @@ impl Deps {
             switch: Arc::new(switch),
             parker: Parker::new(Stage::Deliver, dead_letters, bus).with_target(settings.target),
             http: Client::new(guard(&target, settings.allow_loopback)),
+            tables: Arc::new(DynamoTables::new(clients.dynamodb())),
             max_receives: settings.max_receives,
             pace: Pace::new(target.target().endpoint.rate()),
             now,

@@ -4,6 +4,7 @@ pub mod apart;
 mod breaker;
 mod collect;
 pub mod deps;
+mod dynamodb;
 mod http;
 pub mod pace;
 pub mod payload;

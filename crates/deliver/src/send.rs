@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::collect::Collector;
 use crate::deps::Deps;
+use crate::dynamodb::{self, Table};
 use crate::http::array::{self, Item};
 use crate::http::{self, Http};
 
@@ -73,6 +74,7 @@ pub(crate) type Arrays = Collector<Item>;
 pub(crate) fn arrays(deps: &Deps) -> Option<Arrays> {
     match deps.target.endpoint() {
         CompiledEndpoint::Http { endpoint, .. } => endpoint.array.map(Collector::new),
+        CompiledEndpoint::DynamoDb { .. } => None,
     }
 }
 
@@ -88,7 +90,7 @@ pub(crate) async fn collected<R>(
             let http = Http { deps, endpoint, requests };
             arrays.run(groups, async |items| array::send(http, deadline, &items).await).await
         }
-        (None, _) => groups.await,
+        (None, _) | (_, CompiledEndpoint::DynamoDb { .. }) => groups.await,
     }
 }
 
@@ -106,6 +108,9 @@ pub(crate) async fn send(
                 Some(arrays) => array::join(http, deadline, arrays, delivery).await,
                 None => http::send(http, deadline, delivery).await,
             }
+        }
+        CompiledEndpoint::DynamoDb { endpoint, items } => {
+            dynamodb::send(Table { deps, endpoint, items }, deadline, delivery).await
         }
     }
 }

@@ -7,7 +7,7 @@ use sync_config::SyncConfig;
 use sync_domain::config::filter::FilterPolicy;
 use sync_domain::id::TargetId;
 
-use crate::template::{NO_SECRET, logical_name};
+use crate::template::{NO_SECRET, NO_TABLE, logical_name};
 use crate::{Error, validate};
 
 pub(crate) fn run(target: &TargetId, dir: &Path, out: &mut dyn Write) -> Result<(), Error> {
@@ -18,6 +18,7 @@ pub(crate) fn run(target: &TargetId, dir: &Path, out: &mut dyn Write) -> Result<
     writeln!(out, "    {}:", logical_name(target.as_str()))?;
     writeln!(out, "      Name: {target}")?;
     writeln!(out, "      Secret: {}", found.endpoint.secret().unwrap_or(NO_SECRET))?;
+    writeln!(out, "      Table: {}", found.endpoint.table().unwrap_or(NO_TABLE))?;
     writeln!(out, "      Models: [{}]", policy.models.join(", "))?;
     writeln!(out, "      Operations: [{}]", policy.operations.join(", "))?;
     writeln!(out, "      Changed: [{}]", policy.changed.join(", "))?;

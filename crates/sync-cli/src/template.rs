@@ -16,6 +16,9 @@ use sync_domain::config::filter::{ANY, FilterPolicy, MAX_COMBINATIONS};
 /// can be: those of a configuration start with `datasync/`.
 pub(crate) const NO_SECRET: &str = "none";
 
+/// What stands for the table of a target that is none. No table has a slash in its name.
+pub(crate) const NO_TABLE: &str = "n/a";
+
 /// The longest run of a minute (`RunSeconds`).
 const LONGEST_RUN: u32 = 54;
 
@@ -84,6 +87,8 @@ struct TargetEntry {
     name: Spanned<String>,
     #[serde(default)]
     secret: Option<Spanned<String>>,
+    #[serde(default)]
+    table: Option<Spanned<String>>,
     models: Spanned<Vec<String>>,
     operations: Spanned<Vec<String>>,
     changed: Spanned<Vec<String>>,
@@ -512,12 +517,34 @@ impl Check<'_> {
                 );
             }
         }
+        self.table(entry, target, path);
         if entry.max_concurrency.value < 2 {
             self.error(
                 entry.max_concurrency.referenced,
                 &format!("{path}.MaxConcurrency"),
                 "must be 2 or more: the least that an event source takes",
             );
+        }
+    }
+
+    /// The one table that the role of the target's function may write.
+    fn table(&mut self, entry: &TargetEntry, target: &Target, path: &str) {
+        let named = target.endpoint.table();
+        let asked = named.unwrap_or(NO_TABLE);
+        match &entry.table {
+            Some(given) if given.value == asked => {}
+            Some(given) => {
+                let says = if named.is_some() { "names" } else { "names no table:" };
+                self.error(
+                    given.referenced,
+                    &format!("{path}.Table"),
+                    format!("the target's file {says} {asked}; write that here"),
+                );
+            }
+            None => {
+                let message = format!("add Table: {asked}; the function may write no other");
+                self.error(entry.name.referenced, path, message);
+            }
         }
     }
 

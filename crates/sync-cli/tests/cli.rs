@@ -199,8 +199,8 @@ fn a_target_prints_its_entry_for_the_template() {
     let output = datasync(&["filter-policy", "loyalty"]);
     assert_eq!(
         text(&output.stdout),
-        "    Loyalty:\n      Name: loyalty\n      Secret: datasync/target/loyalty\n      Models: [customer]\n      \
-         Operations: [create, update, delete, snapshot]\n      Changed: [email, full_name, phone, tier, unknown]\n      \
+        "    Loyalty:\n      Name: loyalty\n      Secret: datasync/target/loyalty\n      Table: n/a\n      \
+         Models: [customer]\n      Operations: [create, update, delete, snapshot]\n      Changed: [email, full_name, phone, tier, unknown]\n      \
          MaxConcurrency: 5\n"
     );
     let output = datasync(&["filter-policy", "nobody"]);

@@ -66,6 +66,7 @@ subscribe:
 endpoint:
   dynamodb:
     table: team.profiles-1
+    key: [{ customer_id: id }]
     rate: 200/s
 ";
 
@@ -75,6 +76,8 @@ fn a_table_is_another_kind_of_endpoint() {
     let target = config.targets().next().unwrap();
     let Endpoint::DynamoDb(table) = &target.endpoint else { panic!("{:?}", target.endpoint) };
     assert_eq!(table.table, "team.profiles-1");
+    let key = &table.key.as_deref().unwrap()[0];
+    assert_eq!((key.name.as_str(), key.output()), ("customer_id", "id"));
     assert_eq!(target.endpoint.rate(), Some(Rate { requests: 200, per: Duration::from_secs(1) }));
     assert_eq!(target.endpoint.secret(), None);
 }
@@ -85,16 +88,16 @@ fn whatever_kind_an_endpoint_is_of_its_errors_name_their_place() {
     for (text, expected) in [
         (
             TABLE.replace("    table: team.profiles-1\n", ""),
-            "5:5: endpoint.dynamodb: \"table\" is missing; add it",
+            "7:5: endpoint.dynamodb: \"table\" is missing; add it",
         ),
         (
             TABLE.replace("    rate", "    url"),
-            "7:5: endpoint.dynamodb.url: \"url\" is unknown here; known are table",
+            "8:5: endpoint.dynamodb.url: \"url\" is unknown here; known are table",
         ),
-        (TABLE.replace("200/s", "fast"), "7:11: endpoint.dynamodb.rate: a rate is"),
+        (TABLE.replace("200/s", "fast"), "8:11: endpoint.dynamodb.rate: a rate is"),
         (
             format!("{TABLE}  auth: none\n"),
-            "8:3: endpoint.auth: \"auth\" is unknown here; known are dynamodb",
+            "9:3: endpoint.auth: \"auth\" is unknown here; known are dynamodb",
         ),
         (
             TARGET.replace("  auth:", "  dynamodb: { table: abc }\n  auth:"),
@@ -106,13 +109,14 @@ fn whatever_kind_an_endpoint_is_of_its_errors_name_their_place() {
         ),
         (format!("{flow}{{ retries: 3, url: x }}"), "3:13: endpoint.retries: \"retries\" is unknown here"),
         (format!("{flow}{{}}"), "3:11: endpoint: \"url\" is missing; add it"),
-        (format!("{flow}dynamodb"), "3:11: endpoint: must be {"),
     ] {
         let name = if text.contains("loyalty") { "loyalty" } else { "profiles" };
         let printed = error(&format!("targets/{name}.yaml"), &text);
         let printed = printed.strip_prefix(&format!("targets/{name}.yaml:")).unwrap();
         assert!(printed.starts_with(expected), "{printed}\nshould have {expected}");
     }
+    let printed = error("targets/profiles.yaml", &format!("{flow}dynamodb"));
+    assert!(printed.contains("endpoint: must be { url: …, auth: …, … }, or { dynamodb: {"), "{printed}");
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod model;
 mod network;
 mod postgres;
 mod source;
+mod table;
 mod target;
 
 use super::position::Positions;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::delivery::breaker::Breaker;
+use crate::delivery::item::Item;
 use crate::event::Event;
 use crate::id::TargetId;
 use crate::outcome::FailureEvent;
@@ -386,6 +387,25 @@ pub trait Alerts: Send + Sync {
 pub trait LookupTable: Send + Sync {
     /// Reads one item by its key attributes (name, JSON scalar); the answer is the item as a JSON object.
     async fn get(&self, table: &str, key: &[(String, String)]) -> Result<Option<String>>;
+}
+
+/// What came of the wish to write an item.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Put {
+    /// It stands there.
+    Written,
+    /// One with a higher version stands there, and stays.
+    Newer,
+    /// The table is there and takes no more for now; the service's code.
+    Busy(String),
+}
+
+/// The tables of targets. Each keeps one item per record, and every item the version that it was written from.
+#[async_trait]
+pub trait VersionedTable: Send + Sync {
+    /// Writes an item, unless the one of its key that stands there has a higher version. An equal one is written again: the
+    /// answer to the first may have been lost. One without a version is replaced. After an error it may stand there.
+    async fn put(&self, table: &str, item: Item) -> Result<Put>;
 }
 
 /// What a table says of itself.

@@ -23,6 +23,7 @@ mod receipts;
 mod records;
 mod secrets;
 mod switch;
+mod tables;
 mod tickets;
 mod topic;
 pub mod workload;
@@ -42,6 +43,7 @@ pub use receipts::MemoryReceipts;
 pub use records::{Record, event_of};
 pub use secrets::MemorySecrets;
 pub use switch::MemorySwitch;
+pub use tables::MemoryTables;
 pub use tickets::MemoryTickets;
 pub use topic::{FilterError, MemoryTopic};
 

@@ -129,6 +129,38 @@ impl Depot {
         Ok(proxy)
     }
 
+    /// Makes the target a DynamoDB table, for the functions that are started from now on.
+    pub async fn store(&self, table: &str) -> Result<()> {
+        let made = json!({
+            "TableName": table,
+            "BillingMode": "PAY_PER_REQUEST",
+            "AttributeDefinitions": [{ "AttributeName": "customer_id", "AttributeType": "N" }],
+            "KeySchema": [{ "AttributeName": "customer_id", "KeyType": "HASH" }],
+        });
+        self.aws.dynamodb("CreateTable", &made).await?;
+        let target = format!(
+            "target: warehouse\nsubscribe: [{{ model: customer }}]\nendpoint: {{ dynamodb: {{ table: {table}, key: [customer_id] }} }}\n"
+        );
+        let folder = self.environment.get("SYNC_CONFIG_DIR").context("no configuration")?;
+        fs::write(Path::new(folder).join("targets/warehouse.yaml"), target)?;
+        Ok(())
+    }
+
+    /// The items of a table.
+    pub async fn items(&self, table: &str) -> Result<Vec<Value>> {
+        self.aws.scan(table).await
+    }
+
+    /// Empties the ledger, as a restore of an old backup would in the worst case.
+    pub async fn forget(&self) -> Result<()> {
+        for row in self.aws.scan("ledger").await? {
+            self.aws
+                .dynamodb("DeleteItem", &json!({ "TableName": "ledger", "Key": { "pk": row["pk"] } }))
+                .await?;
+        }
+        Ok(())
+    }
+
     /// The URL of a queue.
     pub fn url(&self, queue: &str) -> &str {
         self.urls.get(queue).map_or("", String::as_str)

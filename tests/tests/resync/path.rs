@@ -32,7 +32,7 @@ use sync_sources::postgres::setup;
 use sync_testkit::postgres::{PASSWORD, Server};
 use sync_testkit::{
     MemoryCheckpoints, MemoryFailureBus, MemoryInbox, MemoryKeyService, MemoryKeyTable, MemoryLedger,
-    MemoryQueue, MemorySecrets, MemorySwitch, MemoryTopic,
+    MemoryQueue, MemorySecrets, MemorySwitch, MemoryTables, MemoryTopic,
 };
 use sync_tests::http::{Call, Server as Http};
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -233,6 +233,7 @@ fn delivering(target: CompiledTarget, ledger: &MemoryLedger, bus: &MemoryFailure
         switch: Arc::new(MemorySwitch::new()),
         parker: Parker::new(Stage::Deliver, dead_letters, Arc::new(bus.clone())).with_target(name),
         http: sync_http::Client::new(deliver::deps::guard(&target, true)),
+        tables: Arc::new(MemoryTables::new()),
         max_receives: 1_000,
         pace: Pace::new(None),
         now: || 1_795_551_563,

@@ -18,4 +18,5 @@ mod outages;
 mod requests;
 mod samples;
 mod sim;
+mod tables;
 mod world;

@@ -20,7 +20,7 @@ use sync_lambda::deadline::Deadline;
 use sync_lambda::park::Parker;
 use sync_testkit::{
     MemoryFailureBus, MemoryInbox, MemoryKeyService, MemoryLedger, MemoryQueue, MemorySecrets, MemorySwitch,
-    Record, event_of,
+    MemoryTables, Record, event_of,
 };
 
 use crate::endpoint::Endpoint;
@@ -54,6 +54,7 @@ pub(crate) struct World {
     pub(crate) switch: MemorySwitch,
     pub(crate) dead_letters: MemoryQueue,
     pub(crate) bus: MemoryFailureBus,
+    pub(crate) tables: MemoryTables,
     pub(crate) deps: Deps,
 }
 
@@ -80,6 +81,7 @@ impl World {
         let (ledger, keys, inbox) = (MemoryLedger::new(), MemoryKeyService::new(), MemoryInbox::new());
         let (dead_letters, bus) = (MemoryQueue::new("loyalty-dead-letters"), MemoryFailureBus::new());
         let switch = MemorySwitch::new();
+        let tables = MemoryTables::new().with("profiles", &["customer_id"]).with("everything", &["pk"]);
         let parker = Parker::new(Stage::Deliver, Arc::new(dead_letters.clone()), Arc::new(bus.clone()));
         let deps = Deps {
             ledger: Arc::new(ledger.clone()),
@@ -89,6 +91,7 @@ impl World {
             switch: Arc::new(switch.clone()),
             parker: parker.with_target(target.target().target.clone()),
             http: Client::new(guard(&target, true)),
+            tables: Arc::new(tables.clone()),
             max_receives: 1_000,
             pace: Pace::new(target.target().endpoint.rate()),
             now,
@@ -98,7 +101,7 @@ impl World {
             hasher: OnceLock::new(),
             target,
         };
-        Self { endpoint, ledger, keys, secrets, inbox, switch, dead_letters, bus, deps }
+        Self { endpoint, ledger, keys, secrets, inbox, switch, dead_letters, bus, tables, deps }
     }
 
     /// Another running instance of the function.
@@ -114,6 +117,7 @@ impl World {
             switch: Arc::new(self.switch.clone()),
             parker: parker.with_target(target.target().target.clone()),
             http: self.deps.http.clone(),
+            tables: Arc::clone(&self.deps.tables),
             max_receives: 1_000,
             pace: Pace::new(target.target().endpoint.rate()),
             now,

@@ -9,6 +9,7 @@ mod keys;
 mod ledger;
 mod lookup;
 mod receipts;
+mod tables;
 mod tickets;
 
 pub use checkpoints::DynamoCheckpoints;
@@ -18,6 +19,7 @@ pub use keys::DynamoKeyTable;
 pub use ledger::DynamoLedger;
 pub use lookup::DynamoLookup;
 pub use receipts::DynamoReceipts;
+pub use tables::DynamoTables;
 pub use tickets::DynamoTickets;
 
 use aws_sdk_dynamodb::operation::put_item::builders::PutItemFluentBuilder;

@@ -15,6 +15,7 @@ Mappings:
     LoyaltyEu:
       Name: loyalty-eu
       Secret: datasync/target/loyalty
+      Table: n/a
       Models: [customer]
       Operations: [create, update, delete, snapshot]
       Changed: [email, unknown]
@@ -81,18 +82,18 @@ fn what_the_filter_policy_lacks_never_arrives() {
         "Models: [customer]",
         "Models: []",
         &[
-            "template.yaml:9:15: Mappings.Targets.LoyaltyEu.Models: lacks customer, so the target would never get that; write [customer]",
+            "template.yaml:10:15: Mappings.Targets.LoyaltyEu.Models: lacks customer, so the target would never get that; write [customer]",
         ],
     );
     refuses(
         "update, delete, snapshot",
         "update",
-        &["template.yaml:10:19: Mappings.Targets.LoyaltyEu.Operations: lacks delete, snapshot"],
+        &["template.yaml:11:19: Mappings.Targets.LoyaltyEu.Operations: lacks delete, snapshot"],
     );
     refuses(
         "[email, unknown]",
         "[email]",
-        &["template.yaml:11:16: Mappings.Targets.LoyaltyEu.Changed: lacks unknown"],
+        &["template.yaml:12:16: Mappings.Targets.LoyaltyEu.Changed: lacks unknown"],
     );
 }
 
@@ -103,7 +104,7 @@ fn what_the_filter_policy_has_too_much_is_a_warning() {
     assert_eq!(
         warnings,
         [
-            "template.yaml:11:16: Mappings.Targets.LoyaltyEu.Changed: lets more through than the target's file asks for; [email, unknown] is enough"
+            "template.yaml:12:16: Mappings.Targets.LoyaltyEu.Changed: lets more through than the target's file asks for; [email, unknown] is enough"
         ]
     );
 }
@@ -125,7 +126,7 @@ fn a_filter_policy_beyond_the_limit_is_refused() {
         found(&TEMPLATE.replace("[email, unknown]", &format!("[email, unknown, {}]", names.join(", "))));
     assert!(
         errors[0].starts_with(
-            "template.yaml:11:16: Mappings.Targets.LoyaltyEu: Models, Operations and Changed make 168"
+            "template.yaml:12:16: Mappings.Targets.LoyaltyEu: Models, Operations and Changed make 168"
         ),
         "{errors:?}"
     );
@@ -176,6 +177,36 @@ fn a_target_without_authentication_may_read_no_secret() {
 }
 
 #[test]
+fn a_function_may_write_the_table_of_its_target_and_no_other() {
+    let profiles = "\
+target: loyalty-eu
+subscribe: [{ model: customer, when_changed: [email] }]
+endpoint: { dynamodb: { table: team.profiles } }
+";
+    let with = |target: &str, table: &str| {
+        let template = TEMPLATE.replace("      Table: n/a\n", table);
+        let template = match target {
+            TARGET => template,
+            _ => template.replace("Secret: datasync/target/loyalty", "Secret: none"),
+        };
+        print(&check(&ConfigFile::new("template.yaml", template), &config_with(target)).errors)
+    };
+    assert_eq!(with(profiles, "      Table: team.profiles\n"), Vec::<String>::new());
+    let place = "template.yaml:9:14: Mappings.Targets.LoyaltyEu.Table: the target's file names";
+    assert_eq!(with(profiles, "      Table: n/a\n"), [format!("{place} team.profiles; write that here")]);
+    assert_eq!(
+        with(TARGET, "      Table: team.profiles\n"),
+        [format!("{place} no table: n/a; write that here")]
+    );
+    assert_eq!(
+        with(profiles, ""),
+        [
+            "template.yaml:7:13: Mappings.Targets.LoyaltyEu: add Table: team.profiles; the function may write no other"
+        ]
+    );
+}
+
+#[test]
 fn a_target_whose_resources_the_stack_has_already_needs_another_name() {
     let collides = |name: &str, template: &str| {
         let errors = found(&template.replace("LoyaltyEu", name)).0;
@@ -209,7 +240,7 @@ fn two_targets_do_not_make_one_resource() {
     let (errors, _) = found(&two);
     assert!(
         errors.iter().any(|error| error.starts_with(
-            "template.yaml:13:5: Mappings.Targets.LoyaltyEuDead: would make LoyaltyEuDeadQueue, which"
+            "template.yaml:14:5: Mappings.Targets.LoyaltyEuDead: would make LoyaltyEuDeadQueue, which"
         )),
         "{errors:#?}"
     );
@@ -230,9 +261,9 @@ fn every_target_has_one_entry_and_every_entry_a_target() {
         "Resources:\n",
         again,
         &[
-            "template.yaml:13:20: Mappings.Targets.Other.Name: another entry has this name already",
-            "template.yaml:19:7: Resources.Fn::ForEach::Targets: Other of Mappings.Targets is missing",
-            "template.yaml:22:34: Outputs.Fn::ForEach::Outputs: Other of Mappings.Targets is missing",
+            "template.yaml:14:20: Mappings.Targets.Other.Name: another entry has this name already",
+            "template.yaml:20:7: Resources.Fn::ForEach::Targets: Other of Mappings.Targets is missing",
+            "template.yaml:23:34: Outputs.Fn::ForEach::Outputs: Other of Mappings.Targets is missing",
         ],
     );
 }
@@ -243,19 +274,19 @@ fn every_loop_runs_over_all_entries() {
         "    - [LoyaltyEu]",
         "    - [Loyalty]",
         &[
-            "template.yaml:18:7: Resources.Fn::ForEach::Targets: Loyalty has no entry in Mappings.Targets",
-            "template.yaml:18:7: Resources.Fn::ForEach::Targets: LoyaltyEu of Mappings.Targets is missing",
+            "template.yaml:19:7: Resources.Fn::ForEach::Targets: Loyalty has no entry in Mappings.Targets",
+            "template.yaml:19:7: Resources.Fn::ForEach::Targets: LoyaltyEu of Mappings.Targets is missing",
         ],
     );
     refuses(
         "[Target, [LoyaltyEu]",
         "[Target, []",
-        &["template.yaml:21:34: Outputs.Fn::ForEach::Outputs: LoyaltyEu of"],
+        &["template.yaml:22:34: Outputs.Fn::ForEach::Outputs: LoyaltyEu of"],
     );
     refuses(
         "[Source, [Crm]",
         "[Source, [Crm, Crm]",
-        &["template.yaml:15:34: Resources.Fn::ForEach::Sources: Crm stands twice"],
+        &["template.yaml:16:34: Resources.Fn::ForEach::Sources: Crm stands twice"],
     );
     refuses("    - Target\n", "    - T\n", &["template.yaml:1:1: Resources: has no Fn::ForEach over Target"]);
 }
@@ -265,7 +296,7 @@ fn an_event_source_takes_two_at_least() {
     refuses(
         "MaxConcurrency: 5",
         "MaxConcurrency: 1",
-        &["template.yaml:12:23: Mappings.Targets.LoyaltyEu.MaxConcurrency: must be 2 or more"],
+        &["template.yaml:13:23: Mappings.Targets.LoyaltyEu.MaxConcurrency: must be 2 or more"],
     );
 }
 
@@ -274,7 +305,7 @@ fn what_is_no_template_is_said_with_its_place() {
     refuses(
         "      Models: [customer]\n",
         "",
-        &["template.yaml:11:7: cannot be read as a template: missing field `Models`"],
+        &["template.yaml:12:7: cannot be read as a template: missing field `Models`"],
     );
     assert_eq!(found("[").0.len(), 1);
 }

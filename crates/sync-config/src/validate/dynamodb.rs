@@ -24,8 +24,7 @@ pub(super) fn check(source: &Source, dynamodb: &Dynamodb, config: &SyncConfig, c
 
 fn check_table(source: &Source, table: &str, config: &SyncConfig, check: &mut Check<'_>) {
     let path = ["dynamodb", "table"];
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
-    if !(3..=255).contains(&table.len()) || !table.bytes().all(allowed) {
+    if !is_table_name(table) {
         check.error(
             &path,
             "not the name of a table (3 to 255 letters, digits, `_`, `-`, `.`); the stream's ARN is a parameter of the template",
@@ -39,6 +38,12 @@ fn check_table(source: &Source, table: &str, config: &SyncConfig, check: &mut Ch
             format!("source {first} reads this table already; the items of a table are of one model"),
         );
     }
+}
+
+/// Whether DynamoDB takes this as the name of a table.
+pub(super) fn is_table_name(table: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+    (3..=255).contains(&table.len()) && table.bytes().all(allowed)
 }
 
 /// The model's key is the table's: a partition key, with or without a sort key, each a text, a number or bytes.

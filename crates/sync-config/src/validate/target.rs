@@ -9,7 +9,7 @@ use sync_domain::delivery::{CompiledTarget, Error};
 
 use super::model::{is_enriched, output};
 use super::network::{LONGEST_DELIVERY, check_header, check_secret, check_timeout, check_url, is_loopback};
-use super::{Check, array};
+use super::{Check, array, table};
 use crate::{SyncConfig, path};
 
 pub(super) fn check(target: &Target, config: &SyncConfig, check: &mut Check<'_>) {
@@ -37,8 +37,7 @@ pub(super) fn check(target: &Target, config: &SyncConfig, check: &mut Check<'_>)
     }
     match &target.endpoint {
         Endpoint::Http(endpoint) => check_http(endpoint, &models, check),
-        // What deliver runs has the last word.
-        Endpoint::DynamoDb(_) => {}
+        Endpoint::DynamoDb(endpoint) => table::check(endpoint, target, &models, config, check),
     }
     check_filter(target, check);
     check_compiled(target, check);
@@ -213,8 +212,6 @@ fn check_compiled(target: &Target, check: &mut Check<'_>) {
         Ok(_) => {}
         Err(Error::Mapping(error)) => check.error(&["attributes"], error.to_string()),
         Err(Error::Request(error)) => check.error(&["endpoint", "operations"], error.to_string()),
-        Err(Error::NoTables) => {
-            check.error(&["endpoint", "dynamodb"], "nothing sends to a table yet; use an HTTP endpoint");
-        }
+        Err(Error::Item(error)) => check.error(&["endpoint", "dynamodb", "key"], error.to_string()),
     }
 }

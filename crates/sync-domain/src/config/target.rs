@@ -137,6 +137,14 @@ impl Endpoint {
             Self::DynamoDb(_) => None,
         }
     }
+
+    /// The name of the DynamoDB table that the target is, if it is one.
+    pub fn table(&self) -> Option<&str> {
+        match self {
+            Self::Http(_) => None,
+            Self::DynamoDb(endpoint) => Some(&endpoint.table),
+        }
+    }
 }
 
 /// What makes an endpoint a table.
@@ -169,7 +177,7 @@ impl<'de> Deserialize<'de> for Endpoint {
             }
         }
 
-        deserializer.deserialize_map(OfAKind)
+        deserializer.deserialize_any(OfAKind)
     }
 }
 
@@ -200,6 +208,11 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for FromFirst<A> {
 pub struct TableEndpoint {
     /// The table's name, in the account and region of the stack.
     pub table: String,
+    /// The table's partition key, and its sort key if it has one, by the names of the model's key attributes in the event
+    /// (`{ name: new_name }` under another one). Without it the partition key is the text `pk`, made of the model and the
+    /// key: for tables that hold several models, and for keys of more than two attributes.
+    #[serde(default)]
+    pub key: Option<Vec<AttributeChoice>>,
     /// At most so many writes in so much time, per running function.
     #[serde(default)]
     pub rate: Option<Rate>,

@@ -1,5 +1,5 @@
-//! What a target gets of an event, as pure functions: whether ([`filter`], [`ledger`]), what ([`mapping`], [`request`])
-//! and what its answer means ([`status`], [`backoff`], [`breaker`]).
+//! What a target gets of an event, as pure functions: whether ([`filter`], [`ledger`]), what ([`mapping`], [`request`],
+//! [`item`]) and what its answer means ([`status`], [`backoff`], [`breaker`]).
 //!
 //! **Invariant.** Nothing here sends anything or knows the time: the shell (`deliver`) passes in what it has read and
 //! does what comes out.
@@ -9,12 +9,13 @@ pub mod backoff;
 pub mod breaker;
 pub mod digest;
 pub mod filter;
+pub mod item;
 pub mod ledger;
 pub mod mapping;
 pub mod request;
 pub mod status;
 
-use crate::config::{Endpoint, HttpEndpoint, Target};
+use crate::config::{Endpoint, HttpEndpoint, TableEndpoint, Target};
 use crate::scan::Limits;
 
 /// A target as it is used: its configuration, checked, with all that can be made ready before the first event.
@@ -35,6 +36,13 @@ pub enum CompiledEndpoint {
         /// What an operation becomes.
         requests: request::Requests,
     },
+    /// A DynamoDB table.
+    DynamoDb {
+        /// The endpoint as written.
+        endpoint: TableEndpoint,
+        /// What a record becomes.
+        items: item::Items,
+    },
 }
 
 /// A target's configuration that makes no sense.
@@ -46,9 +54,9 @@ pub enum Error {
     /// An entry of `endpoint.operations`.
     #[error("endpoint.operations: {0}")]
     Request(#[from] request::Error),
-    /// A kind of endpoint that nothing is sent to yet.
-    #[error("endpoint.dynamodb: is read, but nothing sends to a table yet; use an HTTP endpoint")]
-    NoTables,
+    /// The key of a table, or an attribute that meets it.
+    #[error("endpoint.dynamodb.key: {0}")]
+    Item(#[from] item::Error),
 }
 
 impl CompiledTarget {
@@ -64,7 +72,10 @@ impl CompiledTarget {
                 endpoint: endpoint.clone(),
                 requests: request::Requests::compile(endpoint)?,
             },
-            Endpoint::DynamoDb(_) => return Err(Error::NoTables),
+            Endpoint::DynamoDb(endpoint) => CompiledEndpoint::DynamoDb {
+                endpoint: endpoint.clone(),
+                items: item::Items::compile(endpoint, &target)?,
+            },
         };
         Ok(Self { target, mappings, endpoint })
     }

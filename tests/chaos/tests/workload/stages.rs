@@ -17,7 +17,7 @@ use sync_lambda::keyring::Keyring;
 use sync_lambda::park::Parker;
 use sync_testkit::{
     MemoryFailureBus, MemoryKeyService, MemoryKeyTable, MemoryLedger, MemoryQueue, MemorySecrets,
-    MemorySwitch, MemoryTopic,
+    MemorySwitch, MemoryTables, MemoryTopic,
 };
 
 use crate::mirror::Mirror;
@@ -90,6 +90,7 @@ impl Stages {
             switch: Arc::new(MemorySwitch::new()),
             parker: parker(Stage::Deliver).with_target(target.target().target.clone()),
             http: Client::new(guard(&target, true)),
+            tables: Arc::new(MemoryTables::new()),
             max_receives: 1_000,
             pace: Pace::new(None),
             now,
