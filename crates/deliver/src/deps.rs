@@ -10,10 +10,12 @@ use sync_aws::kms::KmsKeys;
 use sync_aws::secrets::SecretsManager;
 use sync_aws::sqs::{SqsInbox, SqsQueue};
 use sync_aws::switch::AwsSwitch;
-use sync_domain::config::Endpoint;
+use sync_domain::config::{Auth, Endpoint, HttpEndpoint};
 use sync_domain::delivery::CompiledTarget;
 use sync_domain::outcome::Stage;
-use sync_domain::ports::{HashKey, Inbox, KeyService, Ledger, Result, Secrets, Switch, VersionedTable};
+use sync_domain::ports::{
+    HashKey, Inbox, KeyService, Ledger, Result, Secrets, Signer, Switch, VersionedTable,
+};
 use sync_domain::protect::LedgerHasher;
 use sync_http::{Client, Guard};
 use sync_lambda::park::Parker;
@@ -21,6 +23,7 @@ use sync_lambda::settings::Lookup;
 use sync_lambda::start;
 
 use crate::apart::Apart;
+use crate::http::access_tokens::AccessTokens;
 use crate::pace::Pace;
 use crate::settings::{self, Settings};
 
@@ -44,6 +47,10 @@ pub struct Deps {
     pub http: Client,
     /// Writes to a target that is a table.
     pub tables: Arc<dyn VersionedTable>,
+    /// The target's access tokens, if it takes such.
+    pub access_tokens: AccessTokens,
+    /// Signs for a target that checks who sends as AWS does.
+    pub signer: Arc<dyn Signer>,
     /// The receive that parks.
     pub max_receives: u32,
     /// Keeps to the target's rate.
@@ -80,6 +87,8 @@ impl Deps {
             parker: Parker::new(Stage::Deliver, dead_letters, bus).with_target(settings.target),
             http: Client::new(guard(&target, settings.allow_loopback)),
             tables: Arc::new(DynamoTables::new(clients.dynamodb())),
+            access_tokens: AccessTokens::new(Client::new(token_guard(&target, settings.allow_loopback))),
+            signer: Arc::new(clients.signer()),
             max_receives: settings.max_receives,
             pace: Pace::new(target.target().endpoint.rate()),
             now,
@@ -108,6 +117,18 @@ pub fn guard(target: &CompiledTarget, allow_loopback: bool) -> Guard {
         Endpoint::DynamoDb(_) => (Vec::new(), Vec::new()),
     };
     Guard { allow_loopback, allow_networks, ports }
+}
+
+/// The guard for the address of a target's token endpoint; of no use where there is none.
+pub fn token_guard(target: &CompiledTarget, allow_loopback: bool) -> Guard {
+    match &target.target().endpoint {
+        Endpoint::Http(HttpEndpoint { auth: Auth::OAuth2(oauth2), .. }) => Guard {
+            allow_loopback,
+            allow_networks: oauth2.allow_networks.clone(),
+            ports: oauth2.ports.clone(),
+        },
+        Endpoint::Http(_) | Endpoint::DynamoDb(_) => Guard::default(),
+    }
 }
 
 fn now() -> i64 {

@@ -5,7 +5,7 @@ mod breaker;
 mod collect;
 pub mod deps;
 mod dynamodb;
-mod http;
+pub mod http;
 pub mod pace;
 pub mod payload;
 mod send;

@@ -115,10 +115,15 @@ pub(crate) async fn send(
     }
 }
 
+/// How long an attempt that may last for `timeout` can still wait; none if it could not end before the invocation does.
+pub(crate) fn patience(deadline: Deadline, timeout: Duration) -> Option<Duration> {
+    deadline.left().checked_sub(timeout.saturating_add(MARGIN))
+}
+
 /// Waits for an attempt's place in the target's rate. None is taken if the attempt, which may last for `timeout`, could not
 /// end before the invocation does.
 pub(crate) async fn place(deps: &Deps, deadline: Deadline, timeout: Duration) -> Result<(), Sent> {
-    let patience = deadline.left().checked_sub(timeout.saturating_add(MARGIN));
+    let patience = patience(deadline, timeout);
     let wait = patience.and_then(|patience| deps.pace.take(Instant::now().into_std(), patience));
     let Some(wait) = wait else {
         return Err(Sent::Later(Reason::new("no_time_left", ""), Some(Duration::ZERO)));

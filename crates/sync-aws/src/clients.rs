@@ -13,6 +13,8 @@ use aws_smithy_runtime_api::client::http::{
 };
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 
+use crate::sigv4::SigV4;
+
 /// The time for a connection to stand.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// The time for one attempt of a call.
@@ -102,6 +104,13 @@ impl Clients {
     #[cfg(feature = "lambda")]
     pub fn mappings(&self) -> aws_sdk_lambda::Client {
         aws_sdk_lambda::Client::new(&self.config)
+    }
+
+    /// Signs requests to targets as the clients sign their own.
+    pub fn signer(&self) -> SigV4 {
+        let nobody = || SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new());
+        let credentials = self.config.credentials_provider().unwrap_or_else(nobody);
+        SigV4::new(credentials, self.config.region().map(ToString::to_string))
     }
 
     /// A client for Secrets Manager.

@@ -13,6 +13,7 @@ pub mod kms;
 pub mod lambda;
 pub mod s3;
 pub mod secrets;
+pub mod sigv4;
 pub mod sns;
 pub mod sqs;
 #[cfg(feature = "lambda")]

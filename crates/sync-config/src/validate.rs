@@ -4,6 +4,7 @@
 //! and what protects values (the compiled policy) checks again for itself.
 
 mod array;
+mod auth;
 mod dynamodb;
 mod model;
 mod network;

@@ -45,13 +45,17 @@ pub fn basic(secret: &str) -> Result<Zeroizing<String>, Error> {
 /// A token as RFC 6750 writes it, out of a secret's text as [`webhook::live`] reads it: the current one is sent.
 pub fn bearer(secret: &str) -> Result<Zeroizing<String>, Error> {
     let live = webhook::live(secret).map_err(|_| Error::Token)?;
-    let token = live.first().ok_or(Error::Token)?;
+    bearer_token(live.first().ok_or(Error::Token)?)
+}
+
+/// The header for a token as it is.
+pub fn bearer_token(token: &str) -> Result<Zeroizing<String>, Error> {
     let signs = token.trim_end_matches('=');
     let fits = |b: u8| b.is_ascii_alphanumeric() || b"-._~+/".contains(&b);
     if signs.is_empty() || !signs.bytes().all(fits) {
         return Err(Error::Token);
     }
-    Ok(Zeroizing::new(["Bearer ", token.as_str()].concat()))
+    Ok(Zeroizing::new(["Bearer ", token].concat()))
 }
 
 #[cfg(test)]

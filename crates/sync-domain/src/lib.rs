@@ -11,6 +11,7 @@ pub mod credentials;
 pub mod delivery;
 pub mod event;
 pub mod id;
+pub mod oauth2;
 pub mod outcome;
 pub mod policy;
 pub mod ports;

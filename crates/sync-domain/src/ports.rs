@@ -347,6 +347,35 @@ pub trait Secrets: Send + Sync {
     async fn refresh(&self, name: &str) -> Result<zeroize::Zeroizing<String>>;
 }
 
+/// A request that a service of AWS shall know the sender of.
+#[derive(Debug, Clone, Copy)]
+pub struct ToSign<'a> {
+    /// The service's name in signatures.
+    pub service: &'a str,
+    /// The region; none = the function's own.
+    pub region: Option<&'a str>,
+    /// The method.
+    pub method: &'a str,
+    /// The address as it is sent; its host is signed.
+    pub url: &'a str,
+    /// The headers that are signed, names in lower case.
+    pub headers: &'a [(&'a str, &'a str)],
+    /// The whole body.
+    pub body: &'a [u8],
+    /// Seconds since 1970; the service takes no signature that is five minutes off.
+    pub now: i64,
+}
+
+/// A header that proves where a request comes from. Its value may be a secret.
+pub type Proof = (&'static str, zeroize::Zeroizing<String>);
+
+/// Signs requests with the function's own role (Signature Version 4).
+#[async_trait]
+pub trait Signer: Send + Sync {
+    /// The headers to send along with a request, for this one only and not for long.
+    async fn sign(&self, request: &ToSign<'_>) -> Result<Vec<Proof>>;
+}
+
 /// A ticket: a failure as it is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ticket {

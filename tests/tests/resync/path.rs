@@ -32,7 +32,7 @@ use sync_sources::postgres::setup;
 use sync_testkit::postgres::{PASSWORD, Server};
 use sync_testkit::{
     MemoryCheckpoints, MemoryFailureBus, MemoryInbox, MemoryKeyService, MemoryKeyTable, MemoryLedger,
-    MemoryQueue, MemorySecrets, MemorySwitch, MemoryTables, MemoryTopic,
+    MemoryQueue, MemorySecrets, MemorySigner, MemorySwitch, MemoryTables, MemoryTopic,
 };
 use sync_tests::http::{Call, Server as Http};
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -234,6 +234,10 @@ fn delivering(target: CompiledTarget, ledger: &MemoryLedger, bus: &MemoryFailure
         parker: Parker::new(Stage::Deliver, dead_letters, Arc::new(bus.clone())).with_target(name),
         http: sync_http::Client::new(deliver::deps::guard(&target, true)),
         tables: Arc::new(MemoryTables::new()),
+        access_tokens: deliver::http::access_tokens::AccessTokens::new(sync_http::Client::new(
+            deliver::deps::token_guard(&target, true),
+        )),
+        signer: Arc::new(MemorySigner::default()),
         max_receives: 1_000,
         pace: Pace::new(None),
         now: || 1_795_551_563,

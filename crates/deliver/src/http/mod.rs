@@ -1,6 +1,7 @@
 //! One attempt at a target that is reached by HTTP: the request as mapping and authentication make it, and what the
 //! answer means.
 
+pub mod access_tokens;
 mod answer;
 pub(crate) mod array;
 mod auth;
@@ -10,14 +11,11 @@ use sync_domain::config::HttpEndpoint;
 use sync_domain::delivery::ledger::Effect;
 use sync_domain::delivery::request::Requests;
 use sync_domain::delivery::status::proves_refusal;
-use sync_domain::outcome::Reason;
-use sync_domain::ports::{self, Kind};
 use sync_http::{Request, Response};
 use sync_lambda::deadline::Deadline;
-use zeroize::Zeroizing;
 
 use self::answer::{answered, unanswered};
-use self::auth::authenticate;
+use self::auth::{Credential, another, authenticate, credential};
 use self::request::request;
 use crate::deps::Deps;
 use crate::send::{Attempt, Delivery, Sent, place};
@@ -65,58 +63,33 @@ pub(crate) async fn send(http: Http<'_>, deadline: Deadline, delivery: &Delivery
     }
 }
 
-/// Sends a parcel; where the target or the way to it is in doubt, once more if its secret has changed meanwhile.
+/// Sends a parcel; where the answer may be about the credential, once more if there is another one by now.
 async fn exchange(http: Http<'_>, deadline: Deadline, parcel: &Parcel<'_>) -> Reply {
-    let deps = http.deps;
-    let Some(name) = http.endpoint.auth.secret() else {
-        return attempt(http, deadline, parcel, None).await;
+    let known = match credential(http, deadline).await {
+        Ok(known) => known,
+        Err(sent) => return sent.into(),
     };
-    let secret = match deps.secrets.get(name).await {
-        Ok(secret) => secret,
-        Err(error) => return no_secret(&error).into(),
-    };
-    let first = attempt(http, deadline, parcel, Some(&secret)).await;
-    if !matches!(first.attempt.sent, Sent::Trouble(_) | Sent::Gone(_)) {
-        return first;
-    }
-    let mut second = match deps.secrets.refresh(name).await {
-        // The same request would get the same answer.
-        Ok(fresh) if fresh == secret => return first,
-        Ok(fresh) => attempt(http, deadline, parcel, Some(&fresh)).await,
-        Err(error) => no_secret(&error).into(),
+    let first = attempt(http, deadline, parcel, &known).await;
+    let status = first.response.as_ref().map(|response| response.status);
+    let mut second = match another(http, deadline, &known, &first.attempt.sent, status).await {
+        None => return first,
+        Some(Ok(fresh)) => attempt(http, deadline, parcel, &fresh).await,
+        Some(Err(sent)) => sent.into(),
     };
     second.attempt.may_be_there |= first.attempt.may_be_there;
     second
 }
 
-fn no_secret(error: &ports::Error) -> Sent {
-    tracing::warn!(
-        error.operation = error.operation,
-        error.code = error.code,
-        "the target's secret cannot be read"
-    );
-    match error.kind {
-        Kind::Refused => Sent::Trouble(Reason::new("target_misconfigured", "endpoint.auth")),
-        Kind::Unavailable | Kind::Behind => {
-            Sent::Later(Reason::new("secret_unavailable", "endpoint.auth"), None)
-        }
-    }
-}
-
-async fn attempt(
-    http: Http<'_>,
-    deadline: Deadline,
-    parcel: &Parcel<'_>,
-    secret: Option<&Zeroizing<String>>,
-) -> Reply {
+/// One request, and what came of it.
+async fn attempt(http: Http<'_>, deadline: Deadline, parcel: &Parcel<'_>, credential: &Credential) -> Reply {
     let deps = http.deps;
     if let Err(sent) = place(deps, deadline, http.endpoint.timeout).await {
         return sent.into();
     }
     let now = (deps.now)();
     let mut request = parcel.request.clone();
-    if authenticate(http.endpoint, parcel.id, secret, now, &mut request).is_none() {
-        return Sent::Trouble(Reason::new("target_misconfigured", "endpoint.auth")).into();
+    if let Err(sent) = authenticate(http, parcel.id, credential, now, &mut request).await {
+        return sent.into();
     }
     match deps.http.send(request).await {
         Ok(response) => {

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use aws_lambda_events::sqs::SqsEvent;
 use deliver::apart::Apart;
-use deliver::deps::guard;
+use deliver::deps::{guard, token_guard};
+use deliver::http::access_tokens::AccessTokens;
 use deliver::pace::Pace;
 use deliver::payload::{Answer, Payload, Standing};
 use deliver::{Deps, Error, handle, invoke};
@@ -92,6 +93,8 @@ impl World {
             parker: parker.with_target(target.target().target.clone()),
             http: Client::new(guard(&target, true)),
             tables: Arc::new(tables.clone()),
+            access_tokens: AccessTokens::new(Client::new(token_guard(&target, true))),
+            signer: crate::sigv4::signer(),
             max_receives: 1_000,
             pace: Pace::new(target.target().endpoint.rate()),
             now,
@@ -118,6 +121,8 @@ impl World {
             parker: parker.with_target(target.target().target.clone()),
             http: self.deps.http.clone(),
             tables: Arc::clone(&self.deps.tables),
+            access_tokens: AccessTokens::new(Client::new(token_guard(&target, true))),
+            signer: Arc::clone(&self.deps.signer),
             max_receives: 1_000,
             pace: Pace::new(target.target().endpoint.rate()),
             now,

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 
 use sync_domain::change::Operation;
 use sync_domain::config::filter::{FilterPolicy, MAX_COMBINATIONS};
-use sync_domain::config::{AttributeChoice, Auth, Endpoint, HttpEndpoint, Model, Subscription, Target, Type};
+use sync_domain::config::{AttributeChoice, Endpoint, HttpEndpoint, Model, Subscription, Target, Type};
 use sync_domain::delivery::{CompiledTarget, Error};
 
+use super::auth::check_auth;
 use super::model::{is_enriched, output};
-use super::network::{LONGEST_DELIVERY, check_header, check_secret, check_timeout, check_url, is_loopback};
+use super::network::{LONGEST_DELIVERY, check_timeout, check_url, is_loopback};
 use super::{Check, array, table};
 use crate::{SyncConfig, path};
 
@@ -136,19 +137,7 @@ fn check_http(endpoint: &HttpEndpoint, models: &[&Model], check: &mut Check<'_>)
     if !is_loopback(&endpoint.url) && port.is_some_and(|port| !endpoint.ports.contains(&port)) {
         check.error(&["endpoint", "url"], "its port is not allowed; add it to ports");
     }
-    match &endpoint.auth {
-        Auth::None => check
-            .warning(&["endpoint", "auth"], "is none: the target cannot tell our deliveries from others'"),
-        Auth::StandardWebhooks(secret) => {
-            check_secret(secret, &["endpoint", "auth", "standard_webhooks"], check);
-        }
-        Auth::Basic(secret) => check_secret(secret, &["endpoint", "auth", "basic"], check),
-        Auth::Bearer(secret) => check_secret(secret, &["endpoint", "auth", "bearer"], check),
-        Auth::ApiKey { header, secret } => {
-            check_header(header, &["endpoint", "auth", "api_key", "header"], check);
-            check_secret(secret, &["endpoint", "auth", "api_key", "secret"], check);
-        }
-    }
+    check_auth(&endpoint.auth, &endpoint.url, check);
     check_timeout(endpoint.timeout, LONGEST_DELIVERY, &["endpoint", "timeout"], check);
     for status in endpoint.statuses.keys().filter(|status| !(200..=599).contains(*status)) {
         check.error(

@@ -804,6 +804,69 @@ fn an_endpoint_proves_who_sends() {
     );
 }
 
+/// One member of `auth` is wrong, and the finding stands where it does.
+#[track_caller]
+fn refuses_auth(line: &str, member: &str, expected: &str) {
+    let column = line.find(member).unwrap() + 3;
+    let expected = format!("targets/loyalty.yaml:8:{column}: endpoint.auth.{expected}");
+    refuses(TARGET, "auth: { standard_webhooks: datasync/target/loyalty }", line, &expected);
+}
+
+#[test]
+fn a_token_endpoint_is_checked_as_the_target_is() {
+    let auth = "auth: { standard_webhooks: datasync/target/loyalty }";
+    let with = |more: &str| {
+        format!(
+            "auth: {{ oauth2: {{ token_url: 'https://login.example/token', secret: datasync/x{more} }} }}"
+        )
+    };
+    accepts(
+        TARGET,
+        auth,
+        &with(", scope: 'events:write a', audience: 'https://a.example', client_auth: body"),
+    );
+    accepts(TARGET, auth, &with(", ports: [8443]").replace("example/", "example:8443/"));
+    for (more, member, expected) in [
+        (", scope: 'a  b'", "scope", "scope: is words"),
+        (", scope: ''", "scope", "scope: is words"),
+        (", audience: ' '", "audience", "audience: is empty"),
+    ] {
+        refuses_auth(&with(more), member, &format!("oauth2.{expected}"));
+    }
+    for (from, to, member, expected) in [
+        ("https://login", "http://login", "token_url", "the address must be https"),
+        ("https://login", "https://u:hunter2@login", "token_url", "the address holds a user name"),
+        ("example/", "example:8443/", "token_url", "its port is not allowed; add it to oauth2.ports"),
+        ("datasync/x", "whsec_x", "secret", "this looks like"),
+    ] {
+        refuses_auth(&with("").replace(from, to), member, &format!("oauth2.{member}: {expected}"));
+    }
+}
+
+#[test]
+fn a_signature_is_for_the_service_and_region_of_the_address() {
+    let auth = "auth: { standard_webhooks: datasync/target/loyalty }";
+    let with = |more: &str| format!("auth: {{ sigv4: {{ {more} }} }}");
+    accepts(TARGET, auth, &with("service: execute-api"));
+    accepts(TARGET, auth, &with("service: execute-api, region: eu-central-1"));
+    refuses_auth(&with("service: execute-api, region: EU"), "region", "sigv4.region: is no region");
+    let changed = |auth: &str| {
+        let url = "https://x.lambda-url.eu-west-1.on.aws/";
+        let target = TARGET.replace("https://loyalty.example.com/hooks", url);
+        let target = target.replace("{ standard_webhooks: datasync/target/loyalty }", auth);
+        print(&validate(&files(MODEL, SOURCE, &target)).errors).concat()
+    };
+    assert_eq!(changed("{ sigv4: { service: lambda, region: eu-west-1 } }"), "");
+    for (auth, expected) in [
+        ("{ sigv4: { service: execute-api } }", "sigv4.service: the address is one of lambda"),
+        ("{ sigv4: { service: lambda, region: eu-central-1 } }", "sigv4.region: the address is in eu-west-1"),
+        ("{ sigv4: { service: s3 } }", "sigv4.service: "),
+    ] {
+        let found = changed(auth);
+        assert!(found.contains(&format!("endpoint.auth.{expected}")), "{auth}: {found}");
+    }
+}
+
 #[test]
 fn the_rest_of_an_endpoint_is_checked_too() {
     let auth = "  auth:";

@@ -3,6 +3,7 @@
 //! Policies and targets are compiled from them. Reading and checking the files is the matter of `sync-config`.
 
 pub mod array;
+pub mod auth;
 pub mod duration;
 pub mod filter;
 pub mod model;
@@ -10,6 +11,7 @@ pub mod source;
 pub mod target;
 
 pub use self::array::{Array, SizeError, parse_size};
+pub use self::auth::{Auth, AwsService, ClientAuth, OAuth2, SigV4};
 pub use self::duration::{DurationError, Rate, RateError, parse_duration};
 pub use self::model::*;
 pub use self::source::{
@@ -17,6 +19,6 @@ pub use self::source::{
     VersionKind,
 };
 pub use self::target::{
-    AttributeChoice, Auth, Body, Endpoint, HttpEndpoint, Method, RequestMapping, StatusClass, Subscription,
+    AttributeChoice, Body, Endpoint, HttpEndpoint, Method, RequestMapping, StatusClass, Subscription,
     TableEndpoint, Target,
 };

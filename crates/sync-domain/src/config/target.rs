@@ -11,6 +11,7 @@ use serde::de::{self, DeserializeSeed, Deserializer, IntoDeserializer, MapAccess
 use url::Url;
 
 use super::array::Array;
+use super::auth::Auth;
 use super::duration::{self, Rate};
 use crate::change::Operation;
 use crate::id::{ModelId, TargetId};
@@ -254,11 +255,11 @@ fn ten_seconds() -> Duration {
     Duration::from_secs(10)
 }
 
-fn https_port() -> Vec<u16> {
+pub(super) fn https_port() -> Vec<u16> {
     vec![443]
 }
 
-fn url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Url, D::Error> {
+pub(super) fn url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Url, D::Error> {
     struct Address;
 
     impl Visitor<'_> for Address {
@@ -278,7 +279,7 @@ fn url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Url, D::Error> {
     deserializer.deserialize_str(Address)
 }
 
-fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
+pub(super) fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
     struct Network(IpNet);
 
     impl<'de> Deserialize<'de> for Network {
@@ -305,40 +306,6 @@ fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D:
 
     let networks = Vec::<Network>::deserialize(deserializer)?;
     Ok(networks.into_iter().map(|network| network.0).collect())
-}
-
-/// How a delivery proves that it comes from here.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Auth {
-    /// Not at all.
-    None,
-    /// Signed as Standard Webhooks say, with the secret of this name in Secrets Manager.
-    StandardWebhooks(String),
-    /// User name and password, as `Authorization: Basic …`; the secret of this name holds both.
-    Basic(String),
-    /// The secret of this name is sent as `Authorization: Bearer …`.
-    Bearer(String),
-    /// A secret is sent as a header.
-    ApiKey {
-        /// The header's name.
-        header: String,
-        /// The name of the secret in Secrets Manager.
-        secret: String,
-    },
-}
-
-impl Auth {
-    /// The name of the secret in Secrets Manager, if there is one.
-    pub fn secret(&self) -> Option<&str> {
-        match self {
-            Self::None => None,
-            Self::StandardWebhooks(secret)
-            | Self::Basic(secret)
-            | Self::Bearer(secret)
-            | Self::ApiKey { secret, .. } => Some(secret),
-        }
-    }
 }
 
 /// The request that an operation becomes.

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use deliver::deps::guard;
+use deliver::deps::{guard, token_guard};
+use deliver::http::access_tokens::AccessTokens;
 use deliver::pace::Pace;
 use serde_json::json;
 use sync_config::{ConfigFile, SyncConfig};
@@ -17,7 +18,7 @@ use sync_lambda::keyring::Keyring;
 use sync_lambda::park::Parker;
 use sync_testkit::{
     MemoryFailureBus, MemoryKeyService, MemoryKeyTable, MemoryLedger, MemoryQueue, MemorySecrets,
-    MemorySwitch, MemoryTables, MemoryTopic,
+    MemorySigner, MemorySwitch, MemoryTables, MemoryTopic,
 };
 
 use crate::mirror::Mirror;
@@ -91,6 +92,8 @@ impl Stages {
             parker: parker(Stage::Deliver).with_target(target.target().target.clone()),
             http: Client::new(guard(&target, true)),
             tables: Arc::new(MemoryTables::new()),
+            access_tokens: AccessTokens::new(Client::new(token_guard(&target, true))),
+            signer: Arc::new(MemorySigner::default()),
             max_receives: 1_000,
             pace: Pace::new(None),
             now,
