@@ -293,6 +293,10 @@ pub fn rules() -> Vec<Rule> {
             breaches: switches_are_own,
         },
         Rule {
+            name: "a function that sends to a target calls what the target's entry names alone",
+            breaches: calls_are_named,
+        },
+        Rule {
             name: "a stream is read from its oldest record, in halves when need be, and never gives up a record for nothing",
             breaches: streams_lose_nothing,
         },
@@ -713,6 +717,45 @@ fn switches_are_own(template: &Template) -> Vec<String> {
         }
         if own.is_some() && may.len() != switching.len() {
             breaches.push(format!("{function} may not stop and wake itself"));
+        }
+    }
+    breaches
+}
+
+fn calls_are_named(template: &Template) -> Vec<String> {
+    let calling: BTreeMap<&str, Value> = [
+        ("execute-api:Invoke", Value::Null),
+        (
+            "lambda:InvokeFunctionUrl",
+            serde_json::json!({ "StringEquals": { "lambda:FunctionUrlAuthType": "AWS_IAM" } }),
+        ),
+        ("lambda:InvokeFunction", serde_json::json!({ "Bool": { "lambda:InvokedViaFunctionUrl": "true" } })),
+    ]
+    .into();
+    let nothing = "arn:${AWS::Partition}:execute-api:${AWS::Region}:${AWS::AccountId}:none";
+    let mut breaches = Vec::new();
+    for (function, _) in template.of_type("AWS::Lambda::Function") {
+        let entry = target_mappings(template)
+            .find(|(_, sender, _)| *sender == function)
+            .and_then(|_| function.strip_prefix("Deliver"));
+        let own = entry.map(|entry| {
+            serde_json::json!({
+                "Fn::FindInMap": ["Targets", entry, "InvokeArn", { "DefaultValue": { "Fn::Sub": nothing } }]
+            })
+        });
+        let mut may: BTreeSet<&str> = BTreeSet::new();
+        for statement in template.statements_of(function) {
+            for action in actions(statement) {
+                let Some(condition) = calling.get(action) else { continue };
+                if own.as_ref() == Some(&statement["Resource"]) && statement["Condition"] == *condition {
+                    may.insert(action);
+                } else {
+                    breaches.push(format!("{function} may use {action} on what its entry does not name"));
+                }
+            }
+        }
+        if own.is_some() && may.len() != calling.len() {
+            breaches.push(format!("{function} may not call what its entry names"));
         }
     }
     breaches

@@ -227,6 +227,24 @@ fn mutants() -> Mutants {
             ],
         ),
         (
+            "a function that sends to a target calls what the target's entry names alone",
+            vec![
+                |d| {
+                    statement(d, "DeliverLoyaltyRole", "InvokeApi")["Resource"]["Fn::FindInMap"][1] =
+                        json!("Warehouse")
+                },
+                |d| {
+                    let all = json!("arn:aws:execute-api:*:*:*");
+                    statement(d, "DeliverLoyaltyRole", "InvokeApi")["Resource"]["Fn::FindInMap"][3]["DefaultValue"] =
+                        all;
+                },
+                |d| remove(statement(d, "DeliverWarehouseRole", "InvokeUrl"), "Condition"),
+                |d| remove(statement(d, "DeliverWarehouseRole", "InvokeByUrl"), "Condition"),
+                |d| statement(d, "DeliverLoyaltyRole", "InvokeByUrl")["Action"] = json!("lambda:GetFunction"),
+                |d| statement(d, "TransformRole", "Read")["Action"] = json!("execute-api:Invoke"),
+            ],
+        ),
+        (
             "a stream is read from its oldest record, in halves when need be, and never gives up a record for nothing",
             vec![
                 |d| remove(properties(d, "CaptureStreamPreferencesMapping"), "FunctionResponseTypes"),

@@ -7,7 +7,7 @@ use sync_config::SyncConfig;
 use sync_domain::config::filter::FilterPolicy;
 use sync_domain::id::TargetId;
 
-use crate::template::{NO_SECRET, NO_TABLE, logical_name};
+use crate::template::{NO_SECRET, NO_TABLE, invoke, logical_name};
 use crate::{Error, validate};
 
 pub(crate) fn run(target: &TargetId, dir: &Path, out: &mut dyn Write) -> Result<(), Error> {
@@ -19,6 +19,9 @@ pub(crate) fn run(target: &TargetId, dir: &Path, out: &mut dyn Write) -> Result<
     writeln!(out, "      Name: {target}")?;
     writeln!(out, "      Secret: {}", found.endpoint.secret().unwrap_or(NO_SECRET))?;
     writeln!(out, "      Table: {}", found.endpoint.table().unwrap_or(NO_TABLE))?;
+    if let Some((sigv4, url)) = invoke::signed(found) {
+        writeln!(out, "      InvokeArn: {}", invoke::outline(sigv4, url))?;
+    }
     writeln!(out, "      Models: [{}]", policy.models.join(", "))?;
     writeln!(out, "      Operations: [{}]", policy.operations.join(", "))?;
     writeln!(out, "      Changed: [{}]", policy.changed.join(", "))?;

@@ -1,6 +1,8 @@
 //! The template against the configuration: CloudFormation cannot read the YAML of the targets, so the mappings of the
 //! template repeat what it needs of them. This finds where the two went apart.
 
+pub(crate) mod invoke;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -89,6 +91,8 @@ struct TargetEntry {
     secret: Option<Spanned<String>>,
     #[serde(default)]
     table: Option<Spanned<String>>,
+    #[serde(default)]
+    invoke_arn: Option<Spanned<String>>,
     models: Spanned<Vec<String>>,
     operations: Spanned<Vec<String>>,
     changed: Spanned<Vec<String>>,
@@ -518,6 +522,7 @@ impl Check<'_> {
             }
         }
         self.table(entry, target, path);
+        self.invoke(entry, target, path);
         if entry.max_concurrency.value < 2 {
             self.error(
                 entry.max_concurrency.referenced,
@@ -545,6 +550,32 @@ impl Check<'_> {
                 let message = format!("add Table: {asked}; the function may write no other");
                 self.error(entry.name.referenced, path, message);
             }
+        }
+    }
+
+    /// A signature alone opens nothing: the function's role needs the right to what stands behind the target, and to
+    /// nothing else.
+    fn invoke(&mut self, entry: &TargetEntry, target: &Target, path: &str) {
+        match (&entry.invoke_arn, invoke::signed(target)) {
+            (None, None) => {}
+            (Some(given), Some((sigv4, url))) => {
+                if let Some(problem) = invoke::problem(sigv4, url, &given.value) {
+                    self.error(given.referenced, &format!("{path}.InvokeArn"), problem);
+                }
+            }
+            (Some(given), None) => self.error(
+                given.referenced,
+                &format!("{path}.InvokeArn"),
+                "the target's file does not sign with sigv4; remove it",
+            ),
+            (None, Some((sigv4, url))) => self.error(
+                entry.name.referenced,
+                path,
+                format!(
+                    "add InvokeArn: {}; without it the function may call nothing",
+                    invoke::outline(sigv4, url)
+                ),
+            ),
         }
     }
 

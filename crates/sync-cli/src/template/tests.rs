@@ -207,6 +207,40 @@ endpoint: { dynamodb: { table: team.profiles } }
 }
 
 #[test]
+fn a_target_that_is_signed_for_names_what_its_function_may_call() {
+    let signed =
+        TARGET.replace("https://l.example", "https://a1b2c3.execute-api.eu-central-1.amazonaws.com/x");
+    let signed = signed
+        .replace("{ standard_webhooks: datasync/target/loyalty }", "{ sigv4: { service: execute-api } }");
+    let with = |target: &str, lines: &str| {
+        let secret = if target == TARGET { "datasync/target/loyalty" } else { "none" };
+        let entry = format!("      Secret: {secret}\n{lines}");
+        let template = TEMPLATE.replace("      Secret: datasync/target/loyalty\n", &entry);
+        print(&check(&ConfigFile::new("template.yaml", template), &config_with(target)).errors)
+    };
+    let arn = "      InvokeArn: arn:aws:execute-api:eu-central-1:111122223333:a1b2c3/prod/POST/x\n";
+    assert_eq!(with(&signed, arn), Vec::<String>::new());
+    assert_eq!(
+        with(&signed, ""),
+        [
+            "template.yaml:7:13: Mappings.Targets.LoyaltyEu: add InvokeArn: arn:aws:execute-api:eu-central-1:<account>:a1b2c3/<stage>/<method>/<path>; without it the function may call nothing"
+        ]
+    );
+    assert_eq!(
+        with(&signed, &arn.replace("a1b2c3", "d4e5f6")),
+        [
+            "template.yaml:9:18: Mappings.Targets.LoyaltyEu.InvokeArn: names the API d4e5f6, and the target's address a1b2c3; write that"
+        ]
+    );
+    assert_eq!(
+        with(TARGET, arn),
+        [
+            "template.yaml:9:18: Mappings.Targets.LoyaltyEu.InvokeArn: the target's file does not sign with sigv4; remove it"
+        ]
+    );
+}
+
+#[test]
 fn a_target_whose_resources_the_stack_has_already_needs_another_name() {
     let collides = |name: &str, template: &str| {
         let errors = found(&template.replace("LoyaltyEu", name)).0;
