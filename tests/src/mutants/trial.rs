@@ -36,7 +36,7 @@ pub enum Verdict {
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+        f.pad(match self {
             Self::Caught => "caught",
             Self::Missed => "NOT CAUGHT",
             Self::DoesNotCompile => "DOES NOT COMPILE",
