@@ -108,9 +108,7 @@ impl Clients {
 
     /// Signs requests to targets as the clients sign their own.
     pub fn signer(&self) -> SigV4 {
-        let nobody = || SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new());
-        let credentials = self.config.credentials_provider().unwrap_or_else(nobody);
-        SigV4::new(credentials, self.config.region().map(ToString::to_string))
+        SigV4::new(self.config.credentials_provider(), self.config.region().map(ToString::to_string))
     }
 
     /// A client for Secrets Manager.

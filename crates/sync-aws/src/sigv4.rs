@@ -18,7 +18,7 @@ const SIGN: &str = "aws:Sign";
 
 /// Signs with the credentials of a provider.
 pub struct SigV4 {
-    credentials: SharedCredentialsProvider,
+    credentials: Option<SharedCredentialsProvider>,
     region: Option<String>,
 }
 
@@ -29,8 +29,9 @@ impl fmt::Debug for SigV4 {
 }
 
 impl SigV4 {
-    /// A signer that asks the provider before each signature, for the region where a request names none.
-    pub fn new(credentials: SharedCredentialsProvider, region: Option<String>) -> Self {
+    /// A signer that asks the provider before each signature, for the region where a request names none. Without a provider
+    /// every signature fails.
+    pub fn new(credentials: Option<SharedCredentialsProvider>, region: Option<String>) -> Self {
         Self { credentials, region }
     }
 }
@@ -43,10 +44,10 @@ impl Signer for SigV4 {
             .region
             .or(self.region.as_deref())
             .ok_or_else(|| error(SIGN, Kind::Refused, "NoRegion"))?;
+        let none = || error(CREDENTIALS, Kind::Unavailable, "NoCredentials");
+        let credentials = self.credentials.as_ref().ok_or_else(none)?.provide_credentials().await;
         // What the provider says is left behind: it may quote the environment.
-        let credentials = self.credentials.provide_credentials().await;
-        let identity: Identity =
-            credentials.map_err(|_| error(CREDENTIALS, Kind::Unavailable, "NoCredentials"))?.into();
+        let identity: Identity = credentials.map_err(|_| none())?.into();
         let now = u64::try_from(request.now).map_err(|_| refused("Time"))?;
         let params = SigningParams::builder()
             .identity(&identity)
@@ -82,7 +83,7 @@ mod tests {
     fn signer(token: Option<&str>) -> SigV4 {
         let (id, secret) = ("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY");
         let keys = Credentials::new(id, secret, token.map(str::to_owned), None, "test");
-        SigV4::new(SharedCredentialsProvider::new(keys), Some("us-east-1".to_owned()))
+        SigV4::new(Some(SharedCredentialsProvider::new(keys)), Some("us-east-1".to_owned()))
     }
 
     /// 2015-08-30T12:36:00Z, the time of AWS's own examples.
@@ -167,7 +168,7 @@ mod tests {
             }
         }
 
-        let signer = SigV4::new(SharedCredentialsProvider::new(Nobody), Some("us-east-1".to_owned()));
+        let signer = SigV4::new(Some(SharedCredentialsProvider::new(Nobody)), Some("us-east-1".to_owned()));
         let error = signer.sign(&EXAMPLE).await.unwrap_err();
         assert_eq!((error.kind, error.code.as_str()), (Kind::Unavailable, "NoCredentials"));
         assert!(error.source.is_none());

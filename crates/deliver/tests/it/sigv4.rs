@@ -19,7 +19,7 @@ const KEYS: (&str, &str, &str) =
 /// The real signer, with these credentials, in `eu-north-1`.
 pub(crate) fn signer() -> Arc<dyn Signer> {
     let keys = Credentials::new(KEYS.0, KEYS.1, Some(KEYS.2.to_owned()), None, "test");
-    Arc::new(SigV4::new(SharedCredentialsProvider::new(keys), Some("eu-north-1".to_owned())))
+    Arc::new(SigV4::new(Some(SharedCredentialsProvider::new(keys)), Some("eu-north-1".to_owned())))
 }
 
 /// What a service of AWS checks before it lets a request in.

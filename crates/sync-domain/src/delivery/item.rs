@@ -332,10 +332,7 @@ fn number_size(raw: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use std::borrow::Cow;
-
     use super::*;
-    use crate::config::HttpEndpoint;
 
     fn choice(name: &str, rename: Option<&str>) -> AttributeChoice {
         AttributeChoice { name: name.to_owned(), rename: rename.map(str::to_owned) }
