@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use capture_pull::open::Databases;
 use capture_pull::payload::Payload;
 use capture_pull::{Invocation, handle};
+use deliver::apart::Apart;
 use deliver::pace::Pace;
 use http_body_util::Full;
 use hyper::Response;
@@ -234,6 +235,7 @@ fn delivering(target: CompiledTarget, ledger: &MemoryLedger, bus: &MemoryFailure
         parker: Parker::new(Stage::Deliver, dead_letters, Arc::new(bus.clone())).with_target(name),
         http: sync_http::Client::new(deliver::deps::guard(&target, true)),
         tables: Arc::new(MemoryTables::new()),
+        apart: Apart::default(),
         access_tokens: deliver::http::access_tokens::AccessTokens::new(sync_http::Client::new(
             deliver::deps::token_guard(&target, true),
         )),

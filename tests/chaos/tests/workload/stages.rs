@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
+use deliver::apart::Apart;
 use deliver::deps::{guard, token_guard};
 use deliver::http::access_tokens::AccessTokens;
 use deliver::pace::Pace;
@@ -92,6 +93,7 @@ impl Stages {
             parker: parker(Stage::Deliver).with_target(target.target().target.clone()),
             http: Client::new(guard(&target, true)),
             tables: Arc::new(MemoryTables::new()),
+            apart: Apart::default(),
             access_tokens: AccessTokens::new(Client::new(token_guard(&target, true))),
             signer: Arc::new(MemorySigner::default()),
             max_receives: 1_000,
