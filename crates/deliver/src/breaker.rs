@@ -8,6 +8,7 @@ use std::sync::PoisonError;
 
 use aws_lambda_events::sqs::{SqsEvent, SqsMessage, SqsMessageAttribute};
 use sync_domain::delivery::breaker::{Breaker, Halt, Seen};
+use sync_domain::delivery::limit::{QUOTA_SPENT, is_still_spent};
 use sync_domain::outcome::Outcome;
 use sync_domain::ports::{Error, Kind, Received, Result};
 use sync_lambda::deadline::Deadline;
@@ -66,7 +67,11 @@ pub(crate) async fn probe(
     outcomes: &mut Vec<Outcome>,
 ) -> Result<Breaker> {
     let mut row = standing(deps).await?;
-    if let Some(claimed) = row.claimed((deps.now)()) {
+    let now = (deps.now)();
+    // Before midnight no probe would go out: nothing is received for it, since receives are counted.
+    let spent = |halt: &Halt| halt.reason.code == QUOTA_SPENT && is_still_spent(halt.since, now);
+    let is_due = !row.halt().is_some_and(spent);
+    if let Some(claimed) = row.claimed(now).filter(|_| is_due) {
         if !deps.ledger.set_breaker(&deps.target.target().target, &claimed).await? {
             return Ok(row);
         }

@@ -1,10 +1,10 @@
 //! What the function needs of the outside.
 
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sync_aws::clients::Clients;
-use sync_aws::dynamodb::{DynamoLedger, DynamoTables};
+use sync_aws::dynamodb::{DynamoLedger, DynamoMeters, DynamoTables};
 use sync_aws::eventbridge::EventBridgeBus;
 use sync_aws::kms::KmsKeys;
 use sync_aws::secrets::SecretsManager;
@@ -12,19 +12,21 @@ use sync_aws::sqs::{SqsInbox, SqsQueue};
 use sync_aws::switch::AwsSwitch;
 use sync_domain::config::{Auth, Endpoint, HttpEndpoint};
 use sync_domain::delivery::CompiledTarget;
+use sync_domain::delivery::limit::Limit;
 use sync_domain::outcome::Stage;
 use sync_domain::ports::{
-    HashKey, Inbox, KeyService, Ledger, Result, Secrets, Signer, Switch, VersionedTable,
+    HashKey, Inbox, KeyService, Ledger, Meters, Result, Secrets, Signer, Switch, VersionedTable,
 };
 use sync_domain::protect::LedgerHasher;
 use sync_http::{Client, Guard};
 use sync_lambda::park::Parker;
+use sync_lambda::settings::Error::Missing;
 use sync_lambda::settings::Lookup;
 use sync_lambda::start;
 
 use crate::apart::Apart;
 use crate::http::access_tokens::AccessTokens;
-use crate::pace::Pace;
+use crate::pace::{Clock, Pace};
 use crate::settings::{self, Settings};
 
 /// What stays from one invocation to the next.
@@ -53,7 +55,7 @@ pub struct Deps {
     pub signer: Arc<dyn Signer>,
     /// The receive that parks.
     pub max_receives: u32,
-    /// Keeps to the target's rate.
+    /// Keeps to the target's limits.
     pub pace: Pace,
     /// Seconds since 1970.
     pub now: fn() -> i64,
@@ -72,7 +74,12 @@ impl Deps {
     pub fn from_env(lookup: &dyn Lookup) -> std::result::Result<Self, start::Error> {
         let settings = Settings::read(lookup)?;
         let target = settings::target(lookup, &settings.target)?;
+        let instances = match (target.target().endpoint.limits().concurrency, settings.max_concurrency) {
+            (None, _) => 1,
+            (Some(_), instances) => instances.ok_or(Missing("MAX_CONCURRENCY"))?,
+        };
         let clients = Clients::from_env(|name| lookup.get(name));
+        let meters = Arc::new(DynamoMeters::new(clients.dynamodb(), settings.ledger_table.clone()));
         let sqs = clients.sqs();
         let dead_letters = Arc::new(SqsQueue::new(sqs.clone(), settings.dead_letter_queue_url));
         let bus = Arc::new(EventBridgeBus::new(clients.eventbridge(), settings.failure_bus));
@@ -90,7 +97,7 @@ impl Deps {
             access_tokens: AccessTokens::new(Client::new(token_guard(&target, settings.allow_loopback))),
             signer: Arc::new(clients.signer()),
             max_receives: settings.max_receives,
-            pace: Pace::new(target.target().endpoint.rate()),
+            pace: pace(&target, instances, meters, Arc::new(now_us)),
             now,
             random,
             woken: Mutex::default(),
@@ -131,9 +138,26 @@ pub fn token_guard(target: &CompiledTarget, allow_loopback: bool) -> Guard {
     }
 }
 
+/// What keeps to a target's limits, where at most so many `instances` of the function run.
+pub fn pace(target: &CompiledTarget, instances: u32, meters: Arc<dyn Meters>, clock: Clock) -> Pace {
+    let target = target.target();
+    let limits = target.endpoint.limits();
+    // Rounded down, so that all together have no more than there may be.
+    let share = |concurrency: u32| usize::try_from(concurrency / instances.max(1)).unwrap_or(1).max(1);
+    let in_flight = limits.concurrency.map(share);
+    Pace::new(Limit::new(limits.rate, limits.quota), in_flight, target.target.clone(), meters, clock)
+}
+
 fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+    i64::try_from(since_1970().as_secs()).unwrap_or(i64::MAX)
+}
+
+fn now_us() -> i64 {
+    i64::try_from(since_1970().as_micros()).unwrap_or(i64::MAX)
+}
+
+fn since_1970() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 fn random() -> u64 {

@@ -8,13 +8,14 @@ use sync_domain::delivery::mapping::Mapping;
 use sync_domain::event::ReceivedEvent;
 use sync_domain::outcome::Reason;
 use sync_lambda::deadline::Deadline;
-use tokio::time::Instant;
+use tokio::sync::SemaphorePermit;
 
 use crate::collect::Collector;
 use crate::deps::Deps;
 use crate::dynamodb::{self, Table};
 use crate::http::array::{self, Item};
 use crate::http::{self, Http};
+use crate::pace::Turn;
 
 /// Time that an invocation needs behind an attempt: mark, set back, answer.
 const MARGIN: Duration = Duration::from_secs(3);
@@ -40,6 +41,8 @@ pub(crate) enum Sent {
     Away(Reason),
     /// Nothing was sent: the target is not to be asked now.
     Held(Reason),
+    /// Nothing was sent: the target's quota of today is used up.
+    Spent(Reason),
     /// It will never work.
     Refused(Reason),
     /// Nothing will work until somebody helps the target or its configuration.
@@ -120,16 +123,19 @@ pub(crate) fn patience(deadline: Deadline, timeout: Duration) -> Option<Duration
     deadline.left().checked_sub(timeout.saturating_add(MARGIN))
 }
 
-/// Waits for an attempt's place in the target's rate. None is taken if the attempt, which may last for `timeout`, could not
-/// end before the invocation does.
-pub(crate) async fn place(deps: &Deps, deadline: Deadline, timeout: Duration) -> Result<(), Sent> {
-    let patience = patience(deadline, timeout);
-    let wait = patience.and_then(|patience| deps.pace.take(Instant::now().into_std(), patience));
-    let Some(wait) = wait else {
+/// Waits for an attempt's turn within the target's limits. It is in flight for as long as the place is kept. None is taken if
+/// the attempt, which may last for `timeout`, could not end before the invocation does.
+pub(crate) async fn place(
+    deps: &Deps,
+    deadline: Deadline,
+    timeout: Duration,
+) -> Result<Option<SemaphorePermit<'_>>, Sent> {
+    let Some(patience) = patience(deadline, timeout) else {
         return Err(Sent::Later(Reason::new("no_time_left", ""), Some(Duration::ZERO)));
     };
-    if !wait.is_zero() {
-        tokio::time::sleep(wait).await;
+    match deps.pace.turn(patience).await {
+        Turn::Now(place) => Ok(place),
+        Turn::Later(reason, wait) => Err(Sent::Later(reason, Some(wait))),
+        Turn::Spent(reason) => Err(Sent::Spent(reason)),
     }
-    Ok(())
 }

@@ -3,7 +3,7 @@
 use sync_config::{ConfigFile, Error as ConfigError, SyncConfig};
 use sync_domain::delivery::{self, CompiledTarget};
 use sync_domain::id::TargetId;
-use sync_lambda::settings::{self, Lookup, or_default, required};
+use sync_lambda::settings::{self, Lookup, optional, or_default, required};
 use sync_lambda::{config, start};
 
 /// The settings of a `deliver` function.
@@ -25,6 +25,9 @@ pub struct Settings {
     pub probe_rule: String,
     /// `MAX_RECEIVES`: `maxReceiveCount` of the queue; the last receive parks.
     pub max_receives: u32,
+    /// `MAX_CONCURRENCY`: how many batches of the queue are worked at once at most; asked for by a target with
+    /// `concurrency`.
+    pub max_concurrency: Option<u32>,
     /// `ALLOW_LOOPBACK`: lets the target be on this machine, for a laptop.
     pub allow_loopback: bool,
 }
@@ -41,6 +44,7 @@ impl Settings {
             ledger_key_arn: required(lookup, "LEDGER_KEY_ARN")?,
             probe_rule: required(lookup, "PROBE_RULE")?,
             max_receives: or_default(lookup, "MAX_RECEIVES", 1_000)?,
+            max_concurrency: optional(lookup, "MAX_CONCURRENCY")?,
             allow_loopback: or_default(lookup, "ALLOW_LOOPBACK", false)?,
         })
     }

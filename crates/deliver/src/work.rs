@@ -178,7 +178,7 @@ impl Work<'_> {
             Sent::Later(reason, asked) => return self.later(turn, event, reason, asked).await,
             Sent::Away(reason) => return self.later(turn, event, reason, None).await,
             Sent::Refused(reason) => return self.park(turn, event, reason).await,
-            Sent::Held(reason) | Sent::Trouble(reason) | Sent::Gone(reason) => {
+            Sent::Held(reason) | Sent::Spent(reason) | Sent::Trouble(reason) | Sent::Gone(reason) => {
                 return self.hold(turn, event, reason).await;
             }
             Sent::Accepted => {
@@ -218,9 +218,12 @@ impl Work<'_> {
     fn leaves_doubt(&self, turn: Turn<'_>, attempt: &Attempt) -> bool {
         let given_up = match attempt.sent {
             Sent::Refused(_) => true,
-            Sent::Later(..) | Sent::Away(_) | Sent::Held(_) | Sent::Trouble(_) | Sent::Gone(_) => {
-                turn.message.is_last_receive(self.last_receive(turn.message))
-            }
+            Sent::Later(..)
+            | Sent::Away(_)
+            | Sent::Held(_)
+            | Sent::Spent(_)
+            | Sent::Trouble(_)
+            | Sent::Gone(_) => turn.message.is_last_receive(self.last_receive(turn.message)),
             Sent::Accepted | Sent::Outrun => false,
         };
         given_up && (attempt.may_be_there || turn.message.received > 1)
@@ -297,7 +300,7 @@ impl Work<'_> {
                 return;
             }
             Sent::Later(..) | Sent::Held(_) => return,
-            Sent::Trouble(reason) => {
+            Sent::Spent(reason) | Sent::Trouble(reason) => {
                 seen.trouble = Some(Trouble::Misconfigured(reason.clone()));
                 reason
             }

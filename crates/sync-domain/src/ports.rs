@@ -11,6 +11,7 @@ use async_trait::async_trait;
 
 use crate::delivery::breaker::Breaker;
 use crate::delivery::item::Item;
+use crate::delivery::limit::{Claim, Claimed};
 use crate::event::Event;
 use crate::id::TargetId;
 use crate::outcome::FailureEvent;
@@ -229,6 +230,14 @@ pub trait Ledger: Send + Sync {
 
     /// Writes the row unless the ledger has a higher version already; false = it had.
     async fn mark(&self, key: &str, row: &LedgerRow) -> Result<bool>;
+}
+
+/// What every target was given of its limits: one row per target, shared by all instances.
+#[async_trait]
+pub trait Meters: Send + Sync {
+    /// Writes the claim if its condition holds for the row as it stands, in one call, and answers with the row either way.
+    /// After an error it may have been written: what was claimed is lost then, and may be claimed again.
+    async fn claim(&self, target: &TargetId, claim: &Claim) -> Result<Claimed>;
 }
 
 /// Some rows of the ledger.

@@ -241,7 +241,7 @@ fn delivering(target: CompiledTarget, ledger: &MemoryLedger, bus: &MemoryFailure
         )),
         signer: Arc::new(MemorySigner::default()),
         max_receives: 1_000,
-        pace: Pace::new(None),
+        pace: Pace::unlimited(),
         now: || 1_795_551_563,
         random: || 0,
         woken: Mutex::default(),

@@ -33,9 +33,11 @@ pub(crate) async fn send(table: Table<'_>, deadline: Deadline, delivery: &Delive
         Ok(item) => item,
         Err(reason) => return Sent::Refused(reason).into(),
     };
-    if let Err(sent) = place(deps, deadline, TIMEOUT).await {
-        return sent.into();
-    }
+    // Kept until the answer: so long the write is in flight.
+    let _place = match place(deps, deadline, TIMEOUT).await {
+        Ok(place) => place,
+        Err(sent) => return sent.into(),
+    };
     match tokio::time::timeout(TIMEOUT, deps.tables.put(&table.endpoint.table, item)).await {
         Ok(Ok(put)) => answered(put),
         Ok(Err(error)) => unanswered(&error),

@@ -83,9 +83,11 @@ async fn exchange(http: Http<'_>, deadline: Deadline, parcel: &Parcel<'_>) -> Re
 /// One request, and what came of it.
 async fn attempt(http: Http<'_>, deadline: Deadline, parcel: &Parcel<'_>, credential: &Credential) -> Reply {
     let deps = http.deps;
-    if let Err(sent) = place(deps, deadline, http.endpoint.timeout).await {
-        return sent.into();
-    }
+    // Kept until the answer: so long the request is in flight.
+    let _place = match place(deps, deadline, http.endpoint.timeout).await {
+        Ok(place) => place,
+        Err(sent) => return sent.into(),
+    };
     let now = (deps.now)();
     let mut request = parcel.request.clone();
     if let Err(sent) = authenticate(http, parcel.id, credential, now, &mut request).await {

@@ -2,13 +2,12 @@
 
 use std::cell::Cell;
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aws_lambda_events::sqs::SqsEvent;
 use deliver::apart::Apart;
-use deliver::deps::{guard, token_guard};
+use deliver::deps::{guard, pace, token_guard};
 use deliver::http::access_tokens::AccessTokens;
-use deliver::pace::Pace;
 use deliver::payload::{Answer, Payload, Standing};
 use deliver::{Deps, Error, handle, invoke};
 use sync_config::{ConfigFile, SyncConfig};
@@ -20,8 +19,8 @@ use sync_http::Client;
 use sync_lambda::deadline::Deadline;
 use sync_lambda::park::Parker;
 use sync_testkit::{
-    MemoryFailureBus, MemoryInbox, MemoryKeyService, MemoryLedger, MemoryQueue, MemorySecrets, MemorySwitch,
-    MemoryTables, Record, event_of,
+    MemoryFailureBus, MemoryInbox, MemoryKeyService, MemoryLedger, MemoryMeters, MemoryQueue, MemorySecrets,
+    MemorySwitch, MemoryTables, Record, event_of,
 };
 
 use crate::endpoint::Endpoint;
@@ -41,6 +40,14 @@ pub(crate) fn now() -> i64 {
     CLOCK.get()
 }
 
+/// The same in microseconds, and it moves: what waits for its time would wait for ever.
+fn now_us() -> i64 {
+    thread_local! {
+        static BEGAN: Instant = Instant::now();
+    }
+    now() * 1_000_000 + i64::try_from(BEGAN.with(Instant::elapsed).as_micros()).unwrap()
+}
+
 /// Moves the function's clock.
 pub(crate) fn advance(seconds: i64) {
     CLOCK.set(CLOCK.get() + seconds);
@@ -49,6 +56,7 @@ pub(crate) fn advance(seconds: i64) {
 pub(crate) struct World {
     pub(crate) endpoint: Endpoint,
     pub(crate) ledger: MemoryLedger,
+    pub(crate) meters: MemoryMeters,
     pub(crate) keys: MemoryKeyService,
     pub(crate) secrets: MemorySecrets,
     pub(crate) inbox: MemoryInbox,
@@ -81,7 +89,7 @@ impl World {
         let secrets = MemorySecrets::new().with(SECRET_NAME, SECRET);
         let (ledger, keys, inbox) = (MemoryLedger::new(), MemoryKeyService::new(), MemoryInbox::new());
         let (dead_letters, bus) = (MemoryQueue::new("loyalty-dead-letters"), MemoryFailureBus::new());
-        let switch = MemorySwitch::new();
+        let (switch, meters) = (MemorySwitch::new(), MemoryMeters::new());
         let tables = MemoryTables::new().with("profiles", &["customer_id"]).with("everything", &["pk"]);
         let parker = Parker::new(Stage::Deliver, Arc::new(dead_letters.clone()), Arc::new(bus.clone()));
         let deps = Deps {
@@ -96,7 +104,7 @@ impl World {
             access_tokens: AccessTokens::new(Client::new(token_guard(&target, true))),
             signer: crate::sigv4::signer(),
             max_receives: 1_000,
-            pace: Pace::new(target.target().endpoint.rate()),
+            pace: pace(&target, 2, Arc::new(meters.clone()), Arc::new(now_us)),
             now,
             random: || u64::MAX,
             woken: Mutex::default(),
@@ -104,7 +112,7 @@ impl World {
             hasher: OnceLock::new(),
             target,
         };
-        Self { endpoint, ledger, keys, secrets, inbox, switch, dead_letters, bus, tables, deps }
+        Self { endpoint, ledger, meters, keys, secrets, inbox, switch, dead_letters, bus, tables, deps }
     }
 
     /// Another running instance of the function.
@@ -124,7 +132,7 @@ impl World {
             access_tokens: AccessTokens::new(Client::new(token_guard(&target, true))),
             signer: Arc::clone(&self.deps.signer),
             max_receives: 1_000,
-            pace: Pace::new(target.target().endpoint.rate()),
+            pace: pace(&target, 2, Arc::new(self.meters.clone()), Arc::new(now_us)),
             now,
             random: || u64::MAX,
             woken: Mutex::default(),

@@ -16,11 +16,12 @@ use aws_sdk_dynamodb::types::{
 };
 use aws_smithy_mocks::{Rule, RuleMode, mock, mock_client};
 use sync_domain::delivery::breaker::{Breaker, Failing, Halt, State};
+use sync_domain::delivery::limit::{Claimed, Limit, Meter};
 use sync_domain::id::{RecordId, SourceId, TargetId};
 use sync_domain::outcome::{FailureEvent, Reason, Stage};
 use sync_domain::ports::{
     Checkpoint, Checkpoints, ItemTable, Items, KeyTable, Kind, Lease, Ledger, LedgerRow, LedgerRows,
-    LookupTable, Receipt, Receipts, TableShape, Taken, Ticket, Tickets, Whose,
+    LookupTable, Meters, Receipt, Receipts, TableShape, Taken, Ticket, Tickets, Whose,
 };
 use sync_domain::version::Version;
 
@@ -847,4 +848,90 @@ async fn a_breaker_is_written_behind_the_row_that_it_was_made_of() {
     let rule = mock!(Client::put_item).then_error(|| condition_failed(None));
     let ledger = DynamoLedger::new(client(&[&rule]), "ledger");
     assert!(!ledger.set_breaker(&target(), &breakers()[2]).await.unwrap());
+}
+
+fn meter_item(next: i64, spent: Option<i64>) -> Item {
+    let mut item =
+        Item::from([("pk".to_owned(), text("target#loyalty#limit")), ("next_slot".to_owned(), number(next))]);
+    if let Some(spent) = spent {
+        item.insert("spent".to_owned(), number(spent));
+    }
+    item
+}
+
+fn limit() -> Limit {
+    Limit::new("100/s".parse().ok(), "50/d".parse().ok())
+}
+
+#[tokio::test]
+async fn a_claim_is_one_update_under_the_condition_that_it_was_made_for() {
+    let day = 10_000_000_000;
+    // Nothing is known of the row: time went by unused, of the day nothing was.
+    let fresh = limit().claim(&Meter::default(), 2, 5_000_000, 5_000_000, 6_000_000).unwrap();
+    let raise = mock!(Client::update_item)
+        .match_requests(|input| {
+            let values = input.expression_attribute_values().unwrap();
+            let at = |name: &str| values[name].as_n().unwrap().parse::<i64>().unwrap();
+            input.key().unwrap()["pk"] == text("target#loyalty#limit")
+                && input.update_expression()
+                    == Some("SET #next_slot = :next_slot_to, #spent = #spent + :spent_by")
+                && input.condition_expression()
+                    == Some(
+                        "(attribute_not_exists(#next_slot) OR #next_slot < :next_slot_floor) AND \
+                         #spent BETWEEN :spent_floor AND :spent_ceiling",
+                    )
+                && (at(":next_slot_floor"), at(":next_slot_to")) == (5_000_000, 5_020_000)
+                && (at(":spent_floor"), at(":spent_ceiling"), at(":spent_by")) == (0, 48, 2)
+        })
+        .then_output(|| {
+            UpdateItemOutput::builder().set_attributes(Some(meter_item(5_020_000, Some(2)))).build()
+        });
+    let table = DynamoMeters::new(client(&[&raise]), "ledger");
+    let made = Meter { next: 5_020_000, spent: 2 };
+    assert_eq!(table.claim(&target(), &fresh).await.unwrap(), Claimed::Done(made));
+
+    // Somebody is ahead, and it is another day.
+    let seen = Meter { next: 86_400_500_000, spent: 7 };
+    let later = limit().claim(&seen, 3, 86_400_000_000, 86_400_000_000, 86_401_000_000).unwrap();
+    let add = mock!(Client::update_item)
+        .match_requests(move |input| {
+            let values = input.expression_attribute_values().unwrap();
+            let at = |name: &str| values[name].as_n().unwrap().parse::<i64>().unwrap();
+            input.update_expression()
+                == Some("SET #next_slot = #next_slot + :next_slot_by, #spent = :spent_to")
+                && input.condition_expression()
+                    == Some(
+                        "#next_slot BETWEEN :next_slot_floor AND :next_slot_ceiling AND \
+                         (attribute_not_exists(#spent) OR #spent < :spent_floor)",
+                    )
+                && (at(":next_slot_floor"), at(":next_slot_ceiling"), at(":next_slot_by"))
+                    == (86_400_000_000, 86_400_980_000, 30_000)
+                && (at(":spent_floor"), at(":spent_to")) == (day, day + 3)
+        })
+        .sequence()
+        .output(move || {
+            UpdateItemOutput::builder()
+                .set_attributes(Some(meter_item(86_400_530_000, Some(day + 3))))
+                .build()
+        })
+        .error(|| update_failed(Some(meter_item(9, None))))
+        .error(|| update_failed(None))
+        .error(|| update_failed(Some(Item::from([("next_slot".to_owned(), text("soon"))]))))
+        .build();
+    let table = DynamoMeters::new(client(&[&add]), "ledger");
+    let made = Meter { next: 86_400_530_000, spent: day + 3 };
+    assert_eq!(table.claim(&target(), &later).await.unwrap(), Claimed::Done(made));
+    let stands = Meter { next: 9, spent: 0 };
+    assert_eq!(table.claim(&target(), &later).await.unwrap(), Claimed::Refused(stands));
+    assert_eq!(table.claim(&target(), &later).await.unwrap(), Claimed::Refused(Meter::default()));
+    let error = table.claim(&target(), &later).await.unwrap_err();
+    assert_eq!((error.kind, error.code.as_str()), (Kind::Refused, "BadRow"));
+}
+
+#[tokio::test]
+async fn a_meter_is_no_row_of_a_record() {
+    let rule = mock!(Client::scan)
+        .then_output(|| ScanOutput::builder().items(meter_item(1, None)).items(stored("a", "1")).build());
+    let page = DynamoLedger::new(client(&[&rule]), "ledger").page(None).await.unwrap();
+    assert_eq!(page.rows, [row("1")]);
 }

@@ -1,6 +1,7 @@
-//! Durations (`10s`, `500ms`, `2m`) and rates (`50/s`) as a configuration writes them.
+//! Durations (`10s`, `500ms`, `2m`), rates (`50/s`) and quotas (`100000/d`) as a configuration writes them.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::time::Duration;
 
 use serde::de::{self, Deserialize, Deserializer, Visitor};
@@ -14,6 +15,11 @@ pub struct DurationError;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a rate is a whole number above 0 per unit of time: 50/s, 600/m, 1000/h")]
 pub struct RateError;
+
+/// A text that is not a quota.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a quota is a whole number above 0 per day: 100000/d; what is per second, minute or hour is a rate")]
+pub struct QuotaError;
 
 /// Reads a duration: a whole number and `ms`, `s`, `m` or `h`.
 pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
@@ -63,9 +69,7 @@ impl std::str::FromStr for Rate {
 
     fn from_str(text: &str) -> Result<Self, RateError> {
         let (requests, unit) = text.split_once('/').ok_or(RateError)?;
-        let digits_only = requests.bytes().all(|b| b.is_ascii_digit());
-        let requests =
-            requests.parse().ok().filter(|requests| digits_only && *requests > 0).ok_or(RateError)?;
+        let requests = count(requests).ok_or(RateError)?;
         let per = match unit {
             "s" => Duration::from_secs(1),
             "m" => Duration::from_secs(60),
@@ -78,22 +82,64 @@ impl std::str::FromStr for Rate {
 
 impl<'de> Deserialize<'de> for Rate {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct FromText;
+        from_text(deserializer, &RateError)
+    }
+}
 
-        impl Visitor<'_> for FromText {
-            type Value = Rate;
+/// At most so many requests from midnight to midnight, UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quota {
+    /// How many requests; at least one.
+    pub requests: u32,
+}
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{RateError}")
-            }
+impl std::str::FromStr for Quota {
+    type Err = QuotaError;
 
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Rate, E> {
-                text.parse().map_err(E::custom)
-            }
+    fn from_str(text: &str) -> Result<Self, QuotaError> {
+        let requests = text.strip_suffix("/d").and_then(count).ok_or(QuotaError)?;
+        Ok(Self { requests })
+    }
+}
+
+impl<'de> Deserialize<'de> for Quota {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        from_text(deserializer, &QuotaError)
+    }
+}
+
+/// A whole number above 0, in digits alone.
+fn count(text: &str) -> Option<u32> {
+    let digits_only = text.bytes().all(|b| b.is_ascii_digit());
+    text.parse().ok().filter(|number| digits_only && *number > 0)
+}
+
+/// Reads what is written as text; `form` says how.
+fn from_text<'de, D, T, E>(deserializer: D, form: &E) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: std::str::FromStr<Err = E>,
+    E: fmt::Display,
+{
+    struct FromText<'a, T, E>(&'a E, PhantomData<T>);
+
+    impl<T, E> Visitor<'_> for FromText<'_, T, E>
+    where
+        T: std::str::FromStr<Err = E>,
+        E: fmt::Display,
+    {
+        type Value = T;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "{}", self.0)
         }
 
-        deserializer.deserialize_str(FromText)
+        fn visit_str<F: de::Error>(self, text: &str) -> Result<T, F> {
+            text.parse().map_err(F::custom)
+        }
     }
+
+    deserializer.deserialize_str(FromText(form, PhantomData))
 }
 
 #[cfg(test)]
@@ -129,6 +175,14 @@ mod tests {
         assert_eq!("600/m".parse(), Ok(Rate { requests: 600, per: Duration::from_secs(60) }));
         for bad in ["", "50", "0/s", "-1/s", "+1/s", "1.5/s", "50/d", "50/s/s", "50 /s"] {
             assert_eq!(bad.parse::<Rate>(), Err(RateError), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_quota_is_a_number_per_day() {
+        assert_eq!("100000/d".parse(), Ok(Quota { requests: 100_000 }));
+        for bad in ["", "50", "0/d", "-1/d", "+1/d", "1.5/d", "50/h", "50/d/d", "50 /d", "99999999999/d"] {
+            assert_eq!(bad.parse::<Quota>(), Err(QuotaError), "{bad}");
         }
     }
 }

@@ -12,13 +12,13 @@ pub mod target;
 
 pub use self::array::{Array, SizeError, parse_size};
 pub use self::auth::{Auth, AwsService, ClientAuth, OAuth2, SigV4};
-pub use self::duration::{DurationError, Rate, RateError, parse_duration};
+pub use self::duration::{DurationError, Quota, QuotaError, Rate, RateError, parse_duration};
 pub use self::model::*;
 pub use self::source::{
     Cursor, Drift, Dynamodb, Postgres, PullMode, Push, PushFormat, Source, Table, TableReading, TtlDeletes,
     VersionKind,
 };
 pub use self::target::{
-    AttributeChoice, Body, Endpoint, HttpEndpoint, Method, RequestMapping, StatusClass, Subscription,
+    AttributeChoice, Body, Endpoint, HttpEndpoint, Limits, Method, RequestMapping, StatusClass, Subscription,
     TableEndpoint, Target,
 };

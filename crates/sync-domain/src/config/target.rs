@@ -12,7 +12,7 @@ use url::Url;
 
 use super::array::Array;
 use super::auth::Auth;
-use super::duration::{self, Rate};
+use super::duration::{self, Quota, Rate};
 use crate::change::Operation;
 use crate::id::{ModelId, TargetId};
 
@@ -123,12 +123,13 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
-    /// At most so many deliveries in so much time, per running function; none = no limit.
-    pub fn rate(&self) -> Option<Rate> {
-        match self {
-            Self::Http(endpoint) => endpoint.rate,
-            Self::DynamoDb(endpoint) => endpoint.rate,
-        }
+    /// How much the target takes, over all running functions.
+    pub fn limits(&self) -> Limits {
+        let (rate, concurrency, quota) = match self {
+            Self::Http(endpoint) => (endpoint.rate, endpoint.concurrency, endpoint.quota),
+            Self::DynamoDb(endpoint) => (endpoint.rate, endpoint.concurrency, endpoint.quota),
+        };
+        Limits { rate, concurrency, quota }
     }
 
     /// The name of the secret in Secrets Manager that a delivery needs, if it needs one.
@@ -214,9 +215,15 @@ pub struct TableEndpoint {
     /// key: for tables that hold several models, and for keys of more than two attributes.
     #[serde(default)]
     pub key: Option<Vec<AttributeChoice>>,
-    /// At most so many writes in so much time, per running function.
+    /// At most so many writes in so much time, over all running functions.
     #[serde(default)]
     pub rate: Option<Rate>,
+    /// At most so many writes at once, over all running functions.
+    #[serde(default)]
+    pub concurrency: Option<u32>,
+    /// At most so many writes a day, over all running functions.
+    #[serde(default)]
+    pub quota: Option<Quota>,
 }
 
 /// Where and how a target is reached by HTTP.
@@ -231,9 +238,15 @@ pub struct HttpEndpoint {
     /// For one request, connection included; `10s` without it.
     #[serde(default = "ten_seconds", deserialize_with = "duration::deserialize")]
     pub timeout: Duration,
-    /// At most so many requests in so much time, per running function.
+    /// At most so many requests in so much time, over all running functions.
     #[serde(default)]
     pub rate: Option<Rate>,
+    /// At most so many requests at once, over all running functions.
+    #[serde(default)]
+    pub concurrency: Option<u32>,
+    /// At most so many requests a day, over all running functions.
+    #[serde(default)]
+    pub quota: Option<Quota>,
     /// What an operation becomes at this target; `POST` of the event to `url` for those not listed.
     #[serde(default)]
     pub operations: BTreeMap<Operation, RequestMapping>,
@@ -249,6 +262,17 @@ pub struct HttpEndpoint {
     /// Ports that the address may use; 443 without it.
     #[serde(default = "https_port")]
     pub ports: Vec<u16>,
+}
+
+/// How much a target takes, over all running functions; none = as much as comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Limits {
+    /// Requests in a time.
+    pub rate: Option<Rate>,
+    /// Requests at once.
+    pub concurrency: Option<u32>,
+    /// Requests of a day.
+    pub quota: Option<Quota>,
 }
 
 fn ten_seconds() -> Duration {

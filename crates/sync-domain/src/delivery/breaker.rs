@@ -91,7 +91,7 @@ pub struct Seen {
 /// What is wrong with a target itself, whatever the record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trouble {
-    /// It, or our configuration of it, needs help.
+    /// It, or our configuration of it, needs help, or its quota of today is used up.
     Misconfigured(Reason),
     /// It wants nothing any more.
     Gone(Reason),

@@ -1,5 +1,5 @@
 //! What a target gets of an event, as pure functions: whether ([`filter`], [`ledger`]), what ([`mapping`], [`request`],
-//! [`item`]) and what its answer means ([`status`], [`backoff`], [`breaker`]).
+//! [`item`]), when ([`limit`]) and what its answer means ([`status`], [`backoff`], [`breaker`]).
 //!
 //! **Invariant.** Nothing here sends anything or knows the time: the shell (`deliver`) passes in what it has read and
 //! does what comes out.
@@ -11,6 +11,7 @@ pub mod digest;
 pub mod filter;
 pub mod item;
 pub mod ledger;
+pub mod limit;
 pub mod mapping;
 pub mod request;
 pub mod status;
@@ -118,6 +119,8 @@ fn test_endpoint(url: &str) -> HttpEndpoint {
         auth: crate::config::Auth::None,
         timeout: std::time::Duration::from_secs(10),
         rate: None,
+        concurrency: None,
+        quota: None,
         operations: Default::default(),
         statuses: Default::default(),
         array: None,

@@ -97,7 +97,7 @@ impl Stages {
             access_tokens: AccessTokens::new(Client::new(token_guard(&target, true))),
             signer: Arc::new(MemorySigner::default()),
             max_receives: 1_000,
-            pace: Pace::new(None),
+            pace: Pace::unlimited(),
             now,
             random: || u64::MAX,
             woken: Mutex::default(),
