@@ -25,6 +25,8 @@ pub(crate) fn run(target: &TargetId, dir: &Path, out: &mut dyn Write) -> Result<
     writeln!(out, "      Models: [{}]", policy.models.join(", "))?;
     writeln!(out, "      Operations: [{}]", policy.operations.join(", "))?;
     writeln!(out, "      Changed: [{}]", policy.changed.join(", "))?;
-    writeln!(out, "      MaxConcurrency: 5")?;
+    // Each running function has one request in flight at least.
+    let most = found.endpoint.limits().concurrency.map_or(5, |most| most.clamp(2, 5));
+    writeln!(out, "      MaxConcurrency: {most}")?;
     Ok(())
 }

@@ -530,6 +530,14 @@ impl Check<'_> {
                 "must be 2 or more: the least that an event source takes",
             );
         }
+        let in_flight = target.endpoint.limits().concurrency;
+        if let Some(most) = in_flight.filter(|most| *most < entry.max_concurrency.value) {
+            let message = format!(
+                "so many functions would have more requests in flight than the {most} of the target's file; write {} or less here, or raise concurrency there",
+                most.max(2)
+            );
+            self.error(entry.max_concurrency.referenced, &format!("{path}.MaxConcurrency"), message);
+        }
     }
 
     /// The one table that the role of the target's function may write.

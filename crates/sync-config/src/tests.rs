@@ -78,7 +78,7 @@ fn a_table_is_another_kind_of_endpoint() {
     assert_eq!(table.table, "team.profiles-1");
     let key = &table.key.as_deref().unwrap()[0];
     assert_eq!((key.name.as_str(), key.output()), ("customer_id", "id"));
-    assert_eq!(target.endpoint.rate(), Some(Rate { requests: 200, per: Duration::from_secs(1) }));
+    assert_eq!(target.endpoint.limits().rate, Some(Rate { requests: 200, per: Duration::from_secs(1) }));
     assert_eq!(target.endpoint.secret(), None);
 }
 
@@ -237,6 +237,7 @@ fn every_break_of_form_says_where_and_what_instead() {
             "targets/loyalty.yaml:5:12: endpoint.timeout: a duration is",
         ),
         ("url: https", "rate: fast\n  url: https", "targets/loyalty.yaml:5:9: endpoint.rate: a rate is"),
+        ("url: https", "quota: 9/h\n  url: https", "targets/loyalty.yaml:5:10: endpoint.quota: a quota is"),
         (
             "url: https",
             "array: { bytes: 256kB }\n  url: https",

@@ -335,6 +335,22 @@ fn an_event_source_takes_two_at_least() {
 }
 
 #[test]
+fn no_more_functions_run_than_requests_may_be_in_flight() {
+    let errors = |concurrency: u32| {
+        let target = TARGET.replace("endpoint: { ", &format!("endpoint: {{ concurrency: {concurrency}, "));
+        print(&check(&ConfigFile::new("template.yaml", TEMPLATE), &config_with(&target)).errors)
+    };
+    assert_eq!(errors(5), [""; 0]);
+    let error = errors(4).remove(0);
+    assert!(
+        error.starts_with(
+            "template.yaml:12:23: Mappings.Targets.LoyaltyEu.MaxConcurrency: so many functions would have more"
+        ) && error.contains("write 4 or less here"),
+        "{error}"
+    );
+}
+
+#[test]
 fn what_is_no_template_is_said_with_its_place() {
     refuses(
         "      Models: [customer]\n",

@@ -36,6 +36,14 @@ pub(super) fn check(target: &Target, config: &SyncConfig, check: &mut Check<'_>)
     if let Some(choices) = &target.attributes {
         check_choices(choices, &models, &["attributes"], check);
     }
+    let place: &[&str] = match &target.endpoint {
+        Endpoint::Http(_) => &["endpoint", "concurrency"],
+        Endpoint::DynamoDb(_) => &["endpoint", "dynamodb", "concurrency"],
+    };
+    if target.endpoint.limits().concurrency.is_some_and(|most| most < 2) {
+        check
+            .error(place, "must be 2 or more: so many functions run at least, each with a request in flight");
+    }
     match &target.endpoint {
         Endpoint::Http(endpoint) => check_http(endpoint, &models, check),
         Endpoint::DynamoDb(endpoint) => table::check(endpoint, target, &models, config, check),

@@ -689,6 +689,20 @@ fn a_target_asks_for_what_is_there() {
 }
 
 #[test]
+fn a_target_takes_a_request_of_each_running_function() {
+    let timeout = "  url: https://loyalty.example.com/hooks\n";
+    for most in [0, 1] {
+        refuses(
+            TARGET,
+            timeout,
+            &format!("{timeout}  rate: 5/s\n  quota: 100/d\n  concurrency: {most}\n"),
+            &format!("targets/loyalty.yaml:10:16: endpoint.concurrency: must be 2 or more"),
+        );
+    }
+    accepts(TARGET, timeout, &format!("{timeout}  concurrency: 2\n"));
+}
+
+#[test]
 fn a_subscription_can_match_something() {
     let when = "    when_changed: [email]\n";
     refuses(
