@@ -2,9 +2,8 @@
 //! their time or lose their answers, and a process that may die at any moment.
 
 use std::cell::{Cell, RefCell};
-use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -67,6 +66,23 @@ impl Meters for Slow {
     }
 }
 
+/// A table whose answers take as long as a test says, and whose rows it can delete.
+#[derive(Default)]
+struct Table {
+    meters: Mutex<MemoryMeters>,
+    takes: Duration,
+}
+
+#[async_trait]
+impl Meters for Table {
+    async fn claim(&self, target: &TargetId, claim: &Claim) -> Result<Claimed> {
+        let meters = self.meters.lock().unwrap().clone();
+        let claimed = meters.claim(target, claim).await;
+        sleep(self.takes).await;
+        claimed
+    }
+}
+
 fn target() -> TargetId {
     "loyalty".parse().unwrap()
 }
@@ -87,8 +103,8 @@ struct Fleet {
 }
 
 impl Fleet {
-    fn new(seed: u64, limit: Limit, in_flight: Option<usize>) -> Rc<Self> {
-        Rc::new(Self {
+    fn new(seed: u64, limit: Limit, in_flight: Option<usize>) -> Self {
+        Self {
             limit,
             in_flight,
             meters: MemoryMeters::new(),
@@ -97,7 +113,7 @@ impl Fleet {
             sent: RefCell::default(),
             flying: Cell::default(),
             set_back: Cell::default(),
-        })
+        }
     }
 
     fn time(&self) -> i64 {
@@ -106,11 +122,15 @@ impl Fleet {
 
     /// A fresh process, with a clock that is a little off.
     fn process(&self) -> Pace {
+        self.process_with(Arc::new(Slow { meters: self.meters.clone(), dice: self.dice.clone() }), 0)
+    }
+
+    /// The same on another table, with a clock that is further off.
+    fn process_with(&self, meters: Arc<dyn Meters>, ahead: i64) -> Pace {
         let skew = i64::try_from(self.dice.below(2 * SKEW_US.unsigned_abs())).unwrap() - SKEW_US;
         let began = self.began;
-        let clock = move || BEGIN + skew + i64::try_from(began.elapsed().as_micros()).expect("a short test");
-        let meters = Slow { meters: self.meters.clone(), dice: self.dice.clone() };
-        Pace::new(self.limit, self.in_flight, target(), Arc::new(meters), Arc::new(clock))
+        let clock = move || BEGIN + skew + ahead + i64::try_from(began.elapsed().as_micros()).unwrap();
+        Pace::new(self.limit, self.in_flight, target(), meters, Arc::new(clock))
     }
 
     /// Works full batches, one behind the other: ten records in up to ten groups. Now and then the process dies and another
@@ -176,7 +196,9 @@ fn rate(text: &str) -> Limit {
 
 #[tokio::test(start_paused = true)]
 async fn twenty_instances_never_send_more_than_the_rate_and_its_burst_and_hardly_less() {
-    for (seed, text, per_second) in [(1, "50/s", 50), (2, "1000/s", 1_000), (3, "7/s", 7), (4, "180/m", 3)] {
+    for (seed, text, per_second) in
+        [(1, "50/s", 50_u64), (2, "1000/s", 1_000), (3, "7/s", 7), (4, "180/m", 3)]
+    {
         let fleet = Fleet::new(seed, rate(text), None);
         let seconds = 40;
         fleet.all(INSTANCES, Duration::from_secs(seconds), false).await;
@@ -262,4 +284,28 @@ async fn a_record_without_a_slot_hears_when_there_is_one() {
         assert!(matches!(other.turn(PATIENCE).await, Turn::Later(..)));
     }
     assert_eq!(fleet.meters.faults.calls(), before, "what is known is not asked again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_table_that_answers_late_holds_nothing_up_for_ever() {
+    let fleet = Fleet::new(70, rate("50/s"), None);
+    let takes = Duration::from_millis(200);
+    let pace = fleet.process_with(Arc::new(Table { takes, ..Table::default() }), 0);
+    for _ in 0..20 {
+        assert!(matches!(pace.turn(PATIENCE).await, Turn::Now(_)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_that_a_broken_clock_has_claimed_far_ahead_can_be_deleted() {
+    let fleet = Fleet::new(80, rate("50/s"), None);
+    let table = Arc::new(Table::default());
+    let (broken, pace) =
+        (fleet.process_with(table.clone(), 86_400 * SECOND_US), fleet.process_with(table.clone(), 0));
+    assert!(matches!(broken.turn(PATIENCE).await, Turn::Now(_)));
+    let Turn::Later(_, wait) = pace.turn(PATIENCE).await else { panic!("a slot of tomorrow") };
+    assert_eq!(wait.as_secs(), 11 * 3_600, "as long as a message can be hidden");
+    *table.meters.lock().unwrap() = MemoryMeters::new();
+    sleep(Duration::from_secs(6)).await;
+    assert!(matches!(pace.turn(PATIENCE).await, Turn::Now(_)), "who has seen the row looks again");
 }
