@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use sync_domain::delivery::backoff::LONGEST_ASKED;
-use sync_domain::delivery::limit::{Claimed, Full, LATE_US, Lease, Limit, Meter, QUOTA_SPENT, Slot};
+use sync_domain::delivery::limit::{Claimed, Full, LATE_US, Lease, Limit, Meter, QUOTA_SPENT, Slot, Step};
 use sync_domain::id::TargetId;
 use sync_domain::outcome::Reason;
 use sync_domain::ports::Meters;
@@ -52,6 +52,8 @@ struct Held {
     /// The row as it was last seen, and when.
     seen: Meter,
     seen_at: i64,
+    /// Others were ahead when it was last looked at, so they will be again: the first guess at the row as it is now.
+    busy: bool,
     /// How far ahead the next slots have to be, since the last ones were over when they came (microseconds).
     lead: i64,
 }
@@ -179,7 +181,11 @@ impl Slots {
         for _ in 0..TRIES {
             let now = self.now();
             let (want, earliest) = (self.waiting.load(Ordering::Relaxed), now.saturating_add(held.lead));
-            let claim = match self.limit.claim(&held.seen, want, now, earliest, latest) {
+            let mut seen = held.seen;
+            if held.busy {
+                seen.next = seen.next.max(earliest);
+            }
+            let claim = match self.limit.claim(&seen, want, now, earliest, latest) {
                 Ok(claim) => claim,
                 Err(_) if now.saturating_sub(held.seen_at) > SEEN_US => {
                     // As if there were none: the answer says what there is.
@@ -201,17 +207,26 @@ impl Slots {
             })?;
             let answered = self.now();
             let took = answered.saturating_sub(now);
-            held.lead = if took > LATE_US / 2 { took.saturating_mul(2) } else { 0 };
+            if took <= LATE_US / 2 {
+                held.lead = 0;
+            }
             held.seen_at = answered;
             match claimed {
-                Claimed::Refused(row) => held.seen = row,
+                Claimed::Refused(row) => {
+                    held.seen = row;
+                    held.busy = row.next >= answered;
+                }
                 Claimed::Done(row) => {
                     held.seen = row;
+                    held.busy = matches!(claim.next, Some(Step::Add { .. }));
                     held.lease = claim.lease(&row);
                     let slot = held.lease.take(answered);
                     if slot.is_some() {
                         return Ok(slot);
                     }
+                    // All were over when they came. Further ahead they are not, but leave what is before them unused: only
+                    // as long as answers are late.
+                    held.lead = took.saturating_add(LATE_US / 2);
                 }
             }
         }
