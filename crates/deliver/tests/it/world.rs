@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aws_lambda_events::sqs::SqsEvent;
 use deliver::apart::Apart;
@@ -43,9 +43,9 @@ pub(crate) fn now() -> i64 {
 /// The same in microseconds, and it moves: what waits for its time would wait for ever.
 fn now_us() -> i64 {
     thread_local! {
-        static BEGAN: Instant = Instant::now();
+        static BEGAN: tokio::time::Instant = tokio::time::Instant::now();
     }
-    now() * 1_000_000 + i64::try_from(BEGAN.with(Instant::elapsed).as_micros()).unwrap()
+    now() * 1_000_000 + i64::try_from(BEGAN.with(tokio::time::Instant::elapsed).as_micros()).unwrap()
 }
 
 /// Moves the function's clock.
