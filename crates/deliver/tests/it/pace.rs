@@ -213,7 +213,8 @@ async fn twenty_instances_never_send_more_than_the_rate_and_its_burst_and_hardly
         let share = sent * 100 / (per_second * seconds);
         assert!(share >= 90, "{text}: {share} % of the rate was used");
         let calls = fleet.meters.faults.calls() as u64;
-        let bound = if fleet.mixed { sent + 40 } else { sent / 4 + 40 };
+        // Where nearly all are set back, asking anew every few seconds is most of it.
+        let bound = if mixed || per_second < 50 { 2 * sent } else { sent / 5 };
         assert!(calls <= bound, "{text}: {calls} calls for {sent} requests");
         println!("{text}: {sent} requests ({share} %), at most {most} in a second, {calls} calls");
     }
