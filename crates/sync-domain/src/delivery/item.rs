@@ -355,7 +355,10 @@ mod tests {
         key: Option<Vec<AttributeChoice>>,
         attributes: Option<Vec<AttributeChoice>>,
     ) -> Result<Items, Error> {
-        Items::compile(&TableEndpoint { table: "t".to_owned(), key, rate: None }, &target(attributes))
+        Items::compile(
+            &TableEndpoint { table: "t".to_owned(), key, rate: None, concurrency: None, quota: None },
+            &target(attributes),
+        )
     }
 
     fn body(kind: &str, key: &str, after: &str) -> String {
