@@ -209,7 +209,7 @@ fn an_unknown_field_is_an_error_with_file_line_and_path() {
     assert_eq!(
         error("infra/targets/loyalty.yaml", &text),
         "infra/targets/loyalty.yaml:6:3: endpoint.retries: \"retries\" is unknown here; known are \
-         url, auth, timeout, rate, operations, statuses, array, allow_networks, ports"
+         url, auth, timeout, rate, concurrency, quota, operations, statuses, array, allow_networks, ports"
     );
     assert_eq!(
         error("sources/db.yaml", "source: db\nmysql: { mode: log }\n"),

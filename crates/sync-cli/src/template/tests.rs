@@ -344,7 +344,7 @@ fn no_more_functions_run_than_requests_may_be_in_flight() {
     let error = errors(4).remove(0);
     assert!(
         error.starts_with(
-            "template.yaml:12:23: Mappings.Targets.LoyaltyEu.MaxConcurrency: so many functions would have more"
+            "template.yaml:13:23: Mappings.Targets.LoyaltyEu.MaxConcurrency: so many functions would have more"
         ) && error.contains("write 4 or less here"),
         "{error}"
     );
