@@ -23,7 +23,7 @@ const SIGNALS: u64 = 90;
 const THROTTLES: u64 = 60;
 /// A failpoint is the end at its first passage, or at one of so many.
 const SPREAD: u64 = 30;
-/// So many invocations, and a process that did not come to its failpoint goes.
+/// So many invocations, and a process goes that did not come to its failpoint, or got none when there was one to give.
 const OLD: u32 = 25;
 /// What an invocation may take of a function that no queue feeds.
 const UNFED: Duration = Duration::from_secs(50);
@@ -61,7 +61,7 @@ impl Fates {
         let places = failpoints(name)?.into_iter().chain(failpoints("sync-lambda")?);
         let places = places.filter(|place| counts(place)).map(|place| (place, (0, 0))).collect();
         let state = Mutex::new(State { places, ..State::default() });
-        Ok(Arc::new(Self { name, binary: build(name)?, most, allowed: AtomicU64::new(0), state }))
+        Ok(Arc::new(Self { name, binary: build(name)?, most, allowed: AtomicU64::new(1), state }))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -73,15 +73,20 @@ impl Fates {
         self.allowed.store(1 + self.most * percent.min(100) / 100, Ordering::Relaxed);
     }
 
+    /// Whether one more may die of a failpoint by now.
+    fn may_die(&self) -> bool {
+        let died: u64 = self.lock().places.values().map(|(_, died)| died).sum();
+        died < self.allowed.load(Ordering::Relaxed)
+    }
+
     /// The failpoint of a new process, if it has one: of those that were given least.
     fn next(&self, dice: &mut Dice) -> Option<String> {
         // Of chance as much is taken in any case.
         let (without, passage, first) = (dice.below(4) == 0, 2 + dice.below(SPREAD), dice.below(2) == 0);
-        let mut state = self.lock();
-        let died: u64 = state.places.values().map(|(_, died)| died).sum();
-        if without || died >= self.allowed.load(Ordering::Relaxed) {
+        if without || !self.may_die() {
             return None;
         }
+        let mut state = self.lock();
         let least = state.places.values().map(|(given, _)| *given).min()?;
         let places: Vec<String> = state
             .places
@@ -188,8 +193,9 @@ impl Crew {
             return Ok(Invoked::Throttled);
         }
         let old = |running: &Running| {
-            let waits = running.failpoint.is_some() && running.invocations >= OLD;
-            waits || running.used.elapsed() > IDLE
+            let had_its_time = running.invocations >= OLD;
+            (had_its_time && (running.failpoint.is_some() || self.fates.may_die()))
+                || running.used.elapsed() > IDLE
         };
         let running = self.running.take().filter(|running| !old(running));
         let mut running = match running {
