@@ -24,7 +24,7 @@ fn is_test(root: &Path, file: &str, name: &str) -> bool {
     let text = fs::read_to_string(root.join(file)).unwrap_or_default();
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
     let declared = |line: &&str| line.contains(&format!("fn {name}("));
-    let Some(at) = lines.iter().position(|line| declared(line)) else { return false };
+    let Some(at) = lines.iter().position(declared) else { return false };
     let above =
         lines.iter().take(at).rev().take_while(|line| line.starts_with('#') || line.starts_with("//"));
     above.filter(|line| line.starts_with('#')).any(|line| line.contains("test]") || line.contains("test("))

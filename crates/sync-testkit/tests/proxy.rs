@@ -1,6 +1,6 @@
 //! The proxy in front of a plain server that keeps what it is asked: what each fault does, and what it does not.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test stops at what it did not expect")]
+#![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -1,6 +1,8 @@
 //! A target that is a DynamoDB table never goes back, even if the ledger has forgotten all: the real function and the real
 //! condition, against the emulator.
 
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test stops at what it did not expect")]
+
 use std::collections::BTreeMap;
 
 use serde_json::Value;

@@ -60,7 +60,7 @@ async fn swept(path: &Path) -> Swept {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_lost_slot_a_resync_brings_the_targets_to_what_the_source_has() {
-    let path = lost().await;
+    let path = Box::pin(lost()).await;
     let had = path.mirror.rows();
     for _ in 0..2 {
         assert_eq!(path.poll().await, "stopped", "noticed in one poll, and nothing is read on");
@@ -100,7 +100,7 @@ async fn after_a_lost_slot_a_resync_brings_the_targets_to_what_the_source_has() 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sweep_that_is_killed_is_run_again() {
-    let path = lost().await;
+    let path = Box::pin(lost()).await;
     path.poll().await;
     path.set_up().await;
     let died = Arc::new(Notify::new());
@@ -124,7 +124,7 @@ async fn a_sweep_that_is_killed_is_run_again() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_that_comes_back_during_the_sweep_stays() {
-    let path = lost().await;
+    let path = Box::pin(lost()).await;
     path.poll().await;
     path.set_up().await;
     let held = Arc::new(Mutex::new(Vec::new()));

@@ -26,7 +26,7 @@ async fn with_one_delivered() -> World {
 async fn park_with_its_answer_lost(world: &World, event: &Sample) {
     // A proxy in between has lost its patience; the target behind it has the event.
     world.endpoint.then(&[504]);
-    assert!(world.one(&Sample { received: LAST, ..event.clone() }).await);
+    assert!(world.one(&Sample { received: LAST, ..*event }).await);
     assert_eq!(world.dead(), ["retries_exhausted"]);
 }
 

@@ -213,7 +213,7 @@ pub(crate) async fn ask(deps: &Deps, payload: &str) -> Result<(Standing, Vec<Out
 }
 
 /// An event of a customer, as the topic hands it out.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Sample {
     pub(crate) record: u32,
     pub(crate) version: u32,

@@ -696,7 +696,7 @@ fn a_target_takes_a_request_of_each_running_function() {
             TARGET,
             timeout,
             &format!("{timeout}  rate: 5/s\n  quota: 100/d\n  concurrency: {most}\n"),
-            &format!("targets/loyalty.yaml:10:3: endpoint.concurrency: must be 2 or more"),
+            "targets/loyalty.yaml:10:3: endpoint.concurrency: must be 2 or more",
         );
     }
     accepts(TARGET, timeout, &format!("{timeout}  concurrency: 2\n"));

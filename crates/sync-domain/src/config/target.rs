@@ -115,6 +115,7 @@ impl<'de> Deserialize<'de> for AttributeChoice {
 
 /// Where and how a target is reached; what it is decides the kind. `dynamodb: { … }` is a table, all else is HTTP.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "there is one of a target, and it stays where it is")]
 pub enum Endpoint {
     /// The target answers HTTP requests.
     Http(HttpEndpoint),

@@ -29,6 +29,7 @@ pub struct CompiledTarget {
 
 /// Where and how a target is reached, made ready.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one of a target, and it stays where it is")]
 pub enum CompiledEndpoint {
     /// By HTTP.
     Http {

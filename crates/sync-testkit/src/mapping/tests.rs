@@ -8,10 +8,13 @@ use crate::MemoryQueue;
 
 const VISIBILITY: Duration = Duration::from_secs(360);
 
+/// What an invocation becomes, by what it is handed.
+type Step = Box<dyn FnOnce(&[String]) -> Invoked + Send>;
+
 /// A function that does as it is told, invocation by invocation, and notes what it was handed.
 #[derive(Default)]
 struct Scripted {
-    script: Vec<Box<dyn FnOnce(&[String]) -> Invoked + Send>>,
+    script: Vec<Step>,
     handed: Vec<Vec<String>>,
 }
 

@@ -118,7 +118,7 @@ where
 }
 
 /// What whoever handed off was told.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Claimed {
     out_of_turn: usize,
     unconfirmed: usize,

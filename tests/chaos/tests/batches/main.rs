@@ -8,7 +8,8 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,
-    reason = "a test stops at what it did not expect"
+    clippy::print_stdout,
+    reason = "a test stops at what it did not expect, and tells what its proxy did"
 )]
 
 mod bed;
@@ -91,7 +92,7 @@ fn nothing_is_wrong(judged: &BTreeMap<String, Judged>) {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-fn taken<T>(results: Vec<sync_domain::ports::Result<T>>) -> Vec<bool> {
+fn taken<T>(results: &[sync_domain::ports::Result<T>]) -> Vec<bool> {
     results.iter().map(Result::is_ok).collect()
 }
 
@@ -100,7 +101,7 @@ async fn whatever_happens_to_a_batch_for_a_queue_nothing_is_lost_or_doubled_or_o
     let bed = Bed::make("batches-queue").await;
     let send = async |url: &str, some: Vec<Entry>| {
         let queue = SqsQueue::new(bed.clients.sqs(), url);
-        taken(queue.send(some.iter().map(message).collect()).await)
+        taken(&queue.send(some.iter().map(message).collect()).await)
     };
     let judged = to_queue(&bed, cases(), send).await;
     nothing_is_wrong(&judged);
@@ -133,7 +134,7 @@ async fn whatever_happens_to_a_batch_for_the_topic_nothing_is_lost_or_doubled_or
     let bed = Bed::make("batches-topic").await;
     let publish = async |arn: &str, some: Vec<Entry>| {
         let topic = SnsTopic::new(bed.clients.sns(), arn);
-        taken(topic.publish(&some.iter().map(event).collect::<Vec<_>>()).await)
+        taken(&topic.publish(&some.iter().map(event).collect::<Vec<_>>()).await)
     };
     let judged = to_topic(&bed, cases(), publish).await;
     nothing_is_wrong(&judged);
@@ -151,7 +152,7 @@ async fn whatever_happens_to_a_batch_of_failures_each_of_them_is_reported() {
     let bed = Bed::make("batches-bus").await;
     let report = async |name: &str, some: Vec<Entry>| {
         let bus = EventBridgeBus::new(bed.clients.eventbridge(), name);
-        taken(bus.report(&some.iter().map(failure).collect::<Vec<_>>()).await)
+        taken(&bus.report(&some.iter().map(failure).collect::<Vec<_>>()).await)
     };
     let judged = to_bus(&bed, cases(), report).await;
     nothing_is_wrong(&judged);
@@ -175,7 +176,7 @@ fn key(number: usize) -> String {
 }
 
 fn row(number: usize) -> Option<LedgerRow> {
-    (number % 3 != 0).then(|| LedgerRow {
+    (!number.is_multiple_of(3)).then(|| LedgerRow {
         version: sync_domain::version::Version::from_decimal(0, &number.to_string()).unwrap(),
         digest: Some(format!("digest-{number}")),
         deleted: false,

@@ -5,7 +5,6 @@
 //! signals, invocations throttled, messages copied and brought back late, requests refused, unanswered or applied too late.
 
 #![expect(
-    clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::print_stdout,
     reason = "a test stops at what it did not expect, and tells its figures"
