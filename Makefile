@@ -32,7 +32,7 @@ chaos: .venv/sam/ready .venv/emulator/ready .venv/postgres/ready .venv/debezium/
 
 # Wrong designs, one at a time in a copy of the tree; MUTANTS=<part of a name> tries some. `make test` holds that they apply.
 mutants: .venv/sam/ready
-	cargo test --workspace --test mutants -- --ignored --nocapture
+	cargo run --quiet --package sync-tests --bin mutants
 
 up: .venv/sam/ready .venv/emulator/ready .venv/postgres/ready
 	cargo run --quiet --package sync-tests --bin local-stack -- up

@@ -205,7 +205,8 @@ impl Depot {
             if messages.is_empty() {
                 return Ok(());
             }
-            let records: Vec<Value> = messages.iter().map(record).collect();
+            let records: Vec<Value> =
+                messages.iter().map(|message| record(message, "warehouse.fifo")).collect();
             let answer = function.invoke(json!({ "Records": records }).to_string())?.answer;
             let answer: Value = serde_json::from_str(&answer).context("the function answers")?;
             if answer["batchItemFailures"] != json!([]) {
@@ -351,8 +352,8 @@ fn configure(run: &RunFolder, port: u16, more: &str) -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// A message as the event source mapping hands it over.
-fn record(message: &Value) -> Value {
+/// A message that was received from a queue of this name, as Lambda hands it over.
+pub fn record(message: &Value, queue: &str) -> Value {
     let attributes = message["MessageAttributes"].as_object().cloned().unwrap_or_default();
     let attribute = |(name, value): (String, Value)| {
         let value = json!({ "stringValue": value["StringValue"], "stringListValues": [], "binaryListValues": [], "dataType": value["DataType"] });
@@ -366,7 +367,7 @@ fn record(message: &Value) -> Value {
         "messageAttributes": attributes.into_iter().map(attribute).collect::<serde_json::Map<_, _>>(),
         "md5OfBody": message["MD5OfBody"],
         "eventSource": "aws:sqs",
-        "eventSourceARN": arn("warehouse"),
+        "eventSourceARN": format!("arn:aws:sqs:{REGION}:{ACCOUNT}:{queue}"),
         "awsRegion": REGION,
     })
 }

@@ -23,7 +23,7 @@ mod till;
 
 pub use bed::Bed;
 pub use debezium::{Debezium, Push};
-pub use depot::{Depot, Grants, Said};
+pub use depot::{Depot, Grants, Said, record};
 pub use erp::Erp;
 pub use functions::{build, failpoints, invoke};
 pub use history::History;

@@ -21,29 +21,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::endpoint::receive;
+use crate::sim::Mode;
 use crate::world::{PLAIN, PROBE, Sample, World, advance, ask, now, update};
-
-/// What is wrong with the target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mode {
-    Works,
-    /// Answers with an error of its own.
-    Errors,
-    /// Takes the request and says nothing.
-    Hangs,
-    /// Begins an answer and never ends it.
-    SlowBody,
-    /// Resets the connection.
-    Resets,
-    /// Does what it is asked and closes the connection.
-    LosesAnswers,
-    /// Speaks no TLS.
-    NoTls,
-    /// Has no address.
-    NoName,
-    /// Takes so many requests a minute.
-    Limits(usize),
-}
 
 /// A target that is what a test says, and knows when it was reached.
 #[derive(Clone)]

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use sync_chaos::{Brought, Dice, Journal, Mark, Shows};
+use sync_chaos::{Brought, Dice, Journal, Mark, Shows, record};
 use sync_testkit::mapping::{self, Feed, Handed, Mapping};
-use sync_tests::aws::{ACCOUNT, Aws, REGION};
+use sync_tests::aws::Aws;
 use sync_tests::change::RecordName;
 
 use crate::crew::Crew;
@@ -310,24 +310,4 @@ pub(crate) fn handed(message: &Value, queue: &str) -> Handed {
         receipt: text(&message["ReceiptHandle"]),
         record: record(message, queue),
     }
-}
-
-/// A message as Lambda hands it over.
-fn record(message: &Value, queue: &str) -> Value {
-    let attributes = message["MessageAttributes"].as_object().cloned().unwrap_or_default();
-    let attribute = |(name, value): (String, Value)| {
-        let value = json!({ "stringValue": value["StringValue"], "stringListValues": [], "binaryListValues": [], "dataType": value["DataType"] });
-        (name, value)
-    };
-    json!({
-        "messageId": message["MessageId"],
-        "receiptHandle": message["ReceiptHandle"],
-        "body": message["Body"],
-        "attributes": message["Attributes"],
-        "messageAttributes": attributes.into_iter().map(attribute).collect::<serde_json::Map<_, _>>(),
-        "md5OfBody": message["MD5OfBody"],
-        "eventSource": "aws:sqs",
-        "eventSourceARN": format!("arn:aws:sqs:{REGION}:{ACCOUNT}:{queue}"),
-        "awsRegion": REGION,
-    })
 }
