@@ -69,10 +69,29 @@ pub struct SyncConfig {
 impl SyncConfig {
     /// Reads the files, or says all that is wrong with them, in the order of the files.
     pub fn parse(files: &[ConfigFile]) -> Result<Self, Vec<Error>> {
+        Self::of(files, |config, file| match file.place() {
+            Some(("targets", _)) => config.add_target(file),
+            _ => config.add(file),
+        })
+    }
+
+    /// The same of models and sources alone, for whoever knows no target: a mistake in a target's file does not stop it, and
+    /// its binary does without the code that reads one.
+    pub fn parse_without_targets(files: &[ConfigFile]) -> Result<Self, Vec<Error>> {
+        Self::of(files, |config, file| match file.place() {
+            Some(("targets", _)) => Ok(()),
+            _ => config.add(file),
+        })
+    }
+
+    fn of(
+        files: &[ConfigFile],
+        add: impl Fn(&mut Self, &ConfigFile) -> Result<(), Error>,
+    ) -> Result<Self, Vec<Error>> {
         let mut config = Self::default();
         let mut errors = Vec::new();
         for file in files {
-            if let Err(error) = config.add(file) {
+            if let Err(error) = add(&mut config, file) {
                 errors.push(error);
             }
         }
@@ -136,15 +155,16 @@ impl SyncConfig {
                 let source: Source = read(file)?;
                 insert(&mut self.sources, file, "source", source.source.clone(), source)
             }
-            Some(("targets", _)) => {
-                let target: Target = read(file)?;
-                insert(&mut self.targets, file, "target", target.target.clone(), target)
-            }
             _ => Err(Error::of_file(
                 file,
                 "no part of a configuration; put it into models/, sources/ or targets/ as <name>.yaml",
             )),
         }
+    }
+
+    fn add_target(&mut self, file: &ConfigFile) -> Result<(), Error> {
+        let target: Target = read(file)?;
+        insert(&mut self.targets, file, "target", target.target.clone(), target)
     }
 }
 

@@ -333,6 +333,19 @@ fn all_files_are_read_before_the_errors_are_told() {
 }
 
 #[test]
+fn whoever_knows_no_target_is_not_stopped_by_the_file_of_one() {
+    let mut files = samples();
+    files.push(ConfigFile::new("targets/broken.yaml", "target: ["));
+    assert!(SyncConfig::parse(&files).is_err());
+    let config = SyncConfig::parse_without_targets(&files).unwrap();
+    assert_eq!(config.targets().count(), 0);
+    assert!(config.models().count() > 0 && config.sources().count() > 0);
+    files.push(ConfigFile::new("models/broken.yaml", "model: ["));
+    let errors = SyncConfig::parse_without_targets(&files).unwrap_err();
+    assert_eq!(errors.len(), 1, "{errors:?}");
+}
+
+#[test]
 fn a_value_in_the_wrong_place_is_never_shown() {
     let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
     for (path, text, from) in [

@@ -45,11 +45,11 @@ impl Error {
     }
 }
 
-/// The configuration of the directory that the settings name.
+/// Models and sources in the directory that the settings name.
 pub fn load(lookup: &(impl Lookup + ?Sized)) -> Result<SyncConfig, Error> {
     let files = read_files(&dir(lookup)?)?;
     let files: Vec<ConfigFile> = files.into_iter().map(|(path, text)| ConfigFile::new(path, text)).collect();
-    SyncConfig::parse(&files).map_err(|errors| Error::wrong(&errors))
+    SyncConfig::parse_without_targets(&files).map_err(|errors| Error::wrong(&errors))
 }
 
 /// The policies of a configuration's models, as run.

@@ -103,6 +103,8 @@ struct TargetJournal {
     ends: BTreeMap<String, BTreeSet<String>>,
     /// Events that stand among the dead letters.
     dead: BTreeSet<String>,
+    /// Events that have a ticket.
+    tickets: BTreeSet<String>,
     /// What it has applied, in order.
     applied: BTreeMap<RecordName, Vec<Applied>>,
 }
@@ -131,7 +133,7 @@ pub struct Findings {
     pub again: Vec<String>,
     /// Messages of a record that stand in a queue in another order than before.
     pub disorder: Vec<String>,
-    /// Events without an end at a target.
+    /// Events without an end at a target, and dead letters without a ticket.
     pub unaccounted: Vec<String>,
     /// How many requests a target applied after their sender had given them up.
     pub late: usize,
@@ -183,6 +185,7 @@ impl Journal {
             done: BTreeMap::new(),
             ends: BTreeMap::new(),
             dead: BTreeSet::new(),
+            tickets: BTreeSet::new(),
             applied: BTreeMap::new(),
         };
         self.targets.insert(name.to_owned(), target);
@@ -241,6 +244,17 @@ impl Journal {
     pub fn dead(&mut self, target: &str, id: &str) {
         let Some(target) = self.targets.get_mut(target) else { return };
         target.dead.insert(id.to_owned());
+    }
+
+    /// Notes an event that a target's function wrote a ticket of.
+    pub fn ticket(&mut self, target: &str, id: &str) {
+        let Some(target) = self.targets.get_mut(target) else { return };
+        target.tickets.insert(id.to_owned());
+    }
+
+    /// How many changes stand among the dead letters of a stage before the topic.
+    pub fn parked(&self) -> usize {
+        self.parked.len()
     }
 
     /// How many commits there were.
@@ -382,6 +396,9 @@ fn check_ends(target: &str, journal: &TargetJournal, findings: &mut Findings) {
         if ends.contains("dead_lettered") && !journal.dead.contains(id) {
             findings.lost.push(format!("{} is no dead letter", what()));
         }
+        if journal.dead.contains(id) && !journal.tickets.contains(id) {
+            findings.unaccounted.push(format!("{} is a dead letter without a ticket", what()));
+        }
     }
     for id in journal.ends.keys() {
         if !journal.handed.contains_key(id) {
@@ -437,9 +454,12 @@ fn check_state(target: &str, journal: &TargetJournal, findings: &mut Findings) {
         };
         match held {
             Some(held) if (&held.version, held.mark) == (&newest.version, newest.mark) => {}
+            // Deleted once more: what came in between was refused, and no second delete is sent.
+            Some(held) if held.mark.is_none() && newest.mark.is_none() && held.version < newest.version => {}
             Some(held) if held.late && held.version < newest.version => findings.left_late += 1,
             Some(held) if held.version < newest.version => {
-                findings.stale.push(format!("{target}: {} ends at {}", name(record), held.version));
+                let (held, newest) = ((&held.version, held.mark), (&newest.version, newest.mark));
+                findings.stale.push(format!("{target}: {} ends at {held:?} before {newest:?}", name(record)));
             }
             Some(_) => findings.phantom.push(format!("{target}: {} ends at another state", name(record))),
             // What was never there needs no delete.

@@ -2,7 +2,7 @@ use super::*;
 
 const TARGET: &str = "plain";
 
-/// What happens to one record, whose marks are its versions.
+/// What happens to one record, whose marks are its versions; it is deleted at every hundredth.
 #[derive(Clone, Copy)]
 enum Step {
     Commit(u64),
@@ -14,9 +14,10 @@ enum Step {
     /// The function says how it ended, and the message is deleted.
     End(u64, &'static str),
     Dead(u64),
+    Ticket(u64),
 }
 
-use Step::{Apply, ApplyLate, Change, Commit, Dead, End, Hand};
+use Step::{Apply, ApplyLate, Change, Commit, Dead, End, Hand, Ticket};
 
 fn brought(version: u64, sequence: u128) -> Brought {
     Brought {
@@ -24,7 +25,7 @@ fn brought(version: u64, sequence: u128) -> Brought {
         id: format!("evt_{version}"),
         record: RecordName { model: "item".to_owned(), key: r#"{"id":1}"#.to_owned() },
         version: format!("{version:04}"),
-        mark: Some(version),
+        mark: (!version.is_multiple_of(100)).then_some(version),
     }
 }
 
@@ -32,7 +33,10 @@ fn play(journal: &mut Journal, steps: &[Step]) {
     for (place, step) in steps.iter().enumerate() {
         let sequence = place as u128;
         match *step {
-            Commit(mark) => journal.commit(brought(mark, 0).record, Shows::Every, Some(mark)),
+            Commit(version) => {
+                let Brought { record, mark, .. } = brought(version, 0);
+                journal.commit(record, Shows::Every, mark);
+            }
             Change(version) => {
                 journal.change(brought(version, sequence));
             }
@@ -44,6 +48,7 @@ fn play(journal: &mut Journal, steps: &[Step]) {
                 journal.done(TARGET, &brought(version, 0).id);
             }
             Dead(version) => journal.dead(TARGET, &brought(version, 0).id),
+            Ticket(version) => journal.ticket(TARGET, &brought(version, 0).id),
         }
     }
 }
@@ -85,7 +90,7 @@ fn a_history_with_duplicates_retries_and_late_copies_is_right() {
     let again = [Commit(4), Change(4), Hand(4), Apply(4), Hand(4), Apply(4), End(4, "delivered")];
     assert_eq!(found(&with(&right, &again)), [""; 0]);
     // A record that the target refuses for good, and the one behind it.
-    let refused = [Commit(4), Change(4), Hand(4), End(4, "dead_lettered"), Dead(4)];
+    let refused = [Commit(4), Change(4), Hand(4), End(4, "dead_lettered"), Dead(4), Ticket(4)];
     assert_eq!(found(&with(&right, &refused)), [""; 0]);
     assert_eq!(found(&[right.clone(), refused.to_vec(), way(5)].concat()), [""; 0]);
 }
@@ -159,6 +164,15 @@ fn an_older_state_behind_a_newer_one_is_told() {
 }
 
 #[test]
+fn a_record_that_is_deleted_already_needs_no_second_delete() {
+    let refused = [Commit(101), Change(101), Hand(101), End(101, "dead_lettered"), Dead(101), Ticket(101)];
+    let again = [Commit(200), Change(200), Hand(200), End(200, "unchanged")];
+    let right = [way(1), way(100), refused.to_vec(), again.to_vec()].concat();
+    assert_eq!(found(&right), [""; 0]);
+    assert_eq!(found(&[way(1), again.to_vec()].concat()), ["stale"]);
+}
+
+#[test]
 fn a_delivery_without_a_reason_is_told() {
     let right = [way(1), way(2)].concat();
     // More often than it was handed out.
@@ -190,6 +204,9 @@ fn an_event_without_an_end_is_told() {
     assert_eq!(journal.check().unaccounted.len(), 1, "to come again is no end");
     journal.end(TARGET, "evt_2", "delivered");
     assert!(journal.check().are_none());
+    // A dead letter that nobody is told of.
+    let refused = [Commit(2), Change(2), Hand(2), End(2, "dead_lettered"), Dead(2)];
+    assert_eq!(found(&with(&right, &refused)), ["unaccounted"]);
     // Nor is an end one that left the message where it was.
     play(&mut journal, &[Commit(3), Change(3), Hand(3), Apply(3)]);
     journal.end(TARGET, "evt_3", "delivered");

@@ -30,11 +30,21 @@ const UNFED: Duration = Duration::from_secs(50);
 /// An environment that nobody needs is frozen, and gone at some time.
 const IDLE: Duration = Duration::from_secs(30);
 
+/// How long the processes of a function live that do not die before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Life {
+    /// Many invocations.
+    Long,
+    /// One: of what is invoked seldom each process is to come to another failpoint.
+    Once,
+}
+
 /// How the processes of a function are to end.
 #[derive(Debug)]
 pub(crate) struct Fates {
     name: &'static str,
     binary: PathBuf,
+    life: Life,
     /// How many may die in the whole run.
     most: u64,
     /// How many may have died by now.
@@ -56,12 +66,17 @@ struct State {
 
 impl Fates {
     /// Builds the function; those of its failpoints count that `counts` lets through, for so many ends in a run.
-    pub(crate) fn of(name: &'static str, most: u64, counts: impl Fn(&str) -> bool) -> Result<Arc<Self>> {
+    pub(crate) fn of(
+        name: &'static str,
+        life: Life,
+        most: u64,
+        counts: impl Fn(&str) -> bool,
+    ) -> Result<Arc<Self>> {
         // What stages share is in each of them.
         let places = failpoints(name)?.into_iter().chain(failpoints("sync-lambda")?);
         let places = places.filter(|place| counts(place)).map(|place| (place, (0, 0))).collect();
         let state = Mutex::new(State { places, ..State::default() });
-        Ok(Arc::new(Self { name, binary: build(name)?, most, allowed: AtomicU64::new(1), state }))
+        Ok(Arc::new(Self { name, binary: build(name)?, life, most, allowed: AtomicU64::new(1), state }))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -97,7 +112,7 @@ impl Fates {
         let chosen = places.get(usize::try_from(dice.below(places.len() as u64)).ok()?)?.clone();
         state.places.entry(chosen.clone()).or_default().0 += 1;
         drop(state);
-        Some(format!("{chosen}@{}", if first { 1 } else { passage }))
+        Some(format!("{chosen}@{}", if first || self.life == Life::Once { 1 } else { passage }))
     }
 
     fn died(&self, failpoint: Option<&str>) {
@@ -195,6 +210,7 @@ impl Crew {
         let old = |running: &Running| {
             let had_its_time = running.invocations >= OLD;
             (had_its_time && (running.failpoint.is_some() || self.fates.may_die()))
+                || self.fates.life == Life::Once
                 || running.used.elapsed() > IDLE
         };
         let running = self.running.take().filter(|running| !old(running));

@@ -23,25 +23,46 @@ use std::io::{BufRead, BufReader};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use sync_chaos::{Brought, Dice, Journal, Keeps};
 use sync_testkit::workload::setting;
 use sync_tests::lookup::Lookup;
 use tokio::task::JoinSet;
 
-use crate::crew::{Crew, Fates};
+use crate::crew::{Crew, Fates, Life};
 use crate::ends::End;
 use crate::run::Run;
 use crate::sources::{MODELS, PULLED, PUSHED, SHARES};
-use crate::works::{TARGETS, Works};
+use crate::works::{FAILURES, TARGETS, Works};
 
-/// Those on the path.
-const FUNCTIONS: [&str; 5] = ["capture-push", "capture-pull", "transform", "enrich", "deliver"];
-/// A run of so many commits is long enough to wait for a target that was away.
-const OUTAGE_FROM: u64 = 20_000;
+/// Those on the path, and whether they share what `sync-lambda` has for stages that park.
+const FUNCTIONS: [(&str, bool); 6] = [
+    ("capture-push", false),
+    ("capture-pull", false),
+    ("transform", true),
+    ("enrich", true),
+    ("deliver", true),
+    ("ticket", false),
+];
+/// `deliver` as its schedule invokes it, which nobody does as long as the target is well.
+const PROBE: &str = "probe";
+/// What it comes by then.
+const AT_PROBES: [&str; 8] = [
+    "deliver.probe-claimed",
+    "deliver.probe-taken",
+    "deliver.probe-worked",
+    "deliver.probe-removed",
+    "deliver.breaker-changed",
+    "deliver.mapping-switched",
+    "deliver.applied",
+    "deliver.schedule-asleep",
+];
+/// Once in so many commits one of the targets is away, each in its turn; in a shorter run none, since what a probe has tried
+/// in vain is hidden for a hundred seconds.
+const OUTAGE_EVERY: u64 = 5_000;
 /// For so long.
-const OUTAGE: Duration = Duration::from_secs(20);
+const OUTAGE: Duration = Duration::from_secs(8);
 /// So many environments work each queue.
 const SIDE_BY_SIDE: usize = 2;
 
@@ -52,9 +73,17 @@ async fn whatever_is_committed_comes_to_every_target_that_asked_for_it_whoever_d
     let mut dice = Dice::from_env();
     // At failpoints, of each function; signals come on top.
     let kills = setting("CHAOS_WHOLE_KILLS", (commits / 200).clamp(12, 80));
-    let fates: BTreeMap<&str, Arc<Fates>> = FUNCTIONS
-        .map(|name| (name, Fates::of(name, kills, |place| !place.contains("chunk")).unwrap()))
+    let mut fates: BTreeMap<&str, Arc<Fates>> = FUNCTIONS
+        .map(|(name, parks)| {
+            let counts = |place: &str| {
+                let own = place.starts_with(name);
+                (own || parks) && !place.contains("chunk") && !place.contains("probe")
+            };
+            (name, Fates::of(name, Life::Long, kills, counts).unwrap())
+        })
         .into();
+    let probes = Fates::of("deliver", Life::Once, kills, |place| AT_PROBES.contains(&place)).unwrap();
+    fates.insert(PROBE, probes);
 
     let run = play(commits, &fates, &mut dice).await.unwrap();
 
@@ -112,8 +141,7 @@ async fn play(commits: u64, fates: &BTreeMap<&str, Arc<Fates>>, dice: &mut Dice)
     let run = Arc::new(Run::new(works, keys, journal));
     ends.iter().for_each(|end| end.begin(&run));
     run.works.desk.begin(&run);
-    let crew =
-        |function: &str, queue: &str, dice: &mut Dice| Crew::new(&run.works, &fates[function], queue, dice);
+    let crew = |role: &str, queue: &str, dice: &mut Dice| Crew::new(&run.works, &fates[role], queue, dice);
 
     // Where each source is read from is fixed before its first commit.
     for (source, ..) in PULLED {
@@ -131,8 +159,9 @@ async fn play(commits: u64, fates: &BTreeMap<&str, Arc<Fates>>, dice: &mut Dice)
         }
     }
     for (target, ..) in TARGETS {
-        workers.spawn(Arc::clone(&run).probe(target, crew("deliver", target, dice)?));
+        workers.spawn(Arc::clone(&run).probe(target, crew(PROBE, target, dice)?));
     }
+    workers.spawn(Arc::clone(&run).report(crew("ticket", FAILURES, dice)?));
     workers.spawn(Arc::clone(&run).copy());
     run.works.disturb();
 
@@ -156,9 +185,9 @@ async fn play(commits: u64, fates: &BTreeMap<&str, Arc<Fates>>, dice: &mut Dice)
         writers.spawn(sources::push(Arc::clone(&run), crew, (source, model), share(model), dice.split()));
     }
 
-    // In a long run one target is away for a while, so that its breaker opens.
-    let outage = commits >= OUTAGE_FROM;
-    let mut away = None;
+    // One target after the other is away for a while, so that its breaker opens.
+    let outages = commits / OUTAGE_EVERY;
+    let (mut begun, mut away): (u64, Option<(usize, Instant)>) = (0, None);
     let mut empty = 0;
     let mut told = Instant::now();
     while empty < 3 {
@@ -173,11 +202,19 @@ async fn play(commits: u64, fates: &BTreeMap<&str, Arc<Fates>>, dice: &mut Dice)
         }
         fates.values().for_each(|fates| fates.allow(run.seen() * 100 / commits));
         let rests = run.measure().await?;
-        if outage && run.seen() * 3 > commits {
-            let up = away.get_or_insert_with(Instant::now).elapsed() > OUTAGE;
-            ends.iter().filter(|end| end.name() == "picky").for_each(|end| end.turn(up));
+        match away {
+            Some((target, since)) if since.elapsed() > OUTAGE => {
+                ends[target].turn(true);
+                away = None;
+            }
+            None if begun < outages && run.seen() * (outages + 1) > commits * (begun + 1) => {
+                let target = usize::try_from(begun)? % ends.len();
+                ends[target].turn(false);
+                (begun, away) = (begun + 1, Some((target, Instant::now())));
+            }
+            _ => {}
         }
-        empty = if rests && readers.is_empty() { empty + 1 } else { 0 };
+        empty = if rests && readers.is_empty() && away.is_none() { empty + 1 } else { 0 };
         if told.elapsed() > Duration::from_secs(20) {
             told = Instant::now();
             println!("{} commits, {} versions seen", run.journal().commits(), run.seen());
@@ -208,6 +245,11 @@ async fn close(run: &Run) -> Result<()> {
             target => journal.dead(target, &Brought::event(held.body(), 0)?.id),
         }
     }
+    let (of_targets, before) = run.works.tickets().await?;
+    for (target, event) in of_targets {
+        run.journal().ticket(&target, &event);
+    }
+    ensure!(before >= run.journal().parked(), "{before} tickets of what was parked before the topic");
     for (target, ..) in TARGETS {
         let log = run.works.run.path().join(format!("deliver-{target}.log"));
         for line in BufReader::new(File::open(&log)?).lines() {

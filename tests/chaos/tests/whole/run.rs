@@ -9,13 +9,13 @@ use anyhow::{Context, Result};
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use sync_chaos::{Brought, Dice, Journal, Mark, Shows, record};
-use sync_testkit::mapping::{self, Feed, Handed, Mapping};
+use sync_testkit::mapping::{self, Feed, Handed, Invoked, Mapping};
 use sync_tests::aws::Aws;
 use sync_tests::change::RecordName;
 
 use crate::crew::Crew;
 use crate::sources::{MODELS, shows};
-use crate::works::{Queue, TARGETS, Works};
+use crate::works::{FAILURES, Queue, TARGETS, Works};
 
 /// No queue gets longer: the emulator slows down with what stands in them.
 const LONGEST: u64 = 1_500;
@@ -23,8 +23,8 @@ const LONGEST: u64 = 1_500;
 const AHEAD: u64 = 250;
 /// Of a hundred messages of the Changes queue so many come once more.
 const COPIES: u64 = 25;
-/// The function itself probes no more often than its breaker lets it.
-const PROBES: Duration = Duration::from_secs(3);
+/// How often the schedule comes, and how much time it brings: a minute's worth.
+const PROBES: Duration = Duration::from_secs(2);
 /// The longest that a copy comes behind its original.
 const BEHIND_MS: u64 = 20_000;
 
@@ -210,10 +210,29 @@ impl Run {
         let event = json!({ "work": { "probe": { "mapping": target } } }).to_string();
         while !self.drained() {
             if self.works.desk.switch(target).probed {
+                self.works.end_interval(target).await?;
                 // One that fails is followed by the next.
                 crew.run(event.clone()).await?;
             }
             tokio::time::sleep(PROBES).await;
+        }
+        Ok(())
+    }
+
+    /// Hands what failed to the function that writes tickets, each until it is written, until all is drained.
+    pub(crate) async fn report(self: Arc<Self>, mut crew: Crew) -> Result<()> {
+        let failures = Polled { aws: self.works.front.clone(), url: self.works.queue(FAILURES)?.url.clone() };
+        let problem = |error: mapping::Error| anyhow::anyhow!("{error}");
+        while !self.drained() {
+            let handed = failures.receive(mapping::BATCH).await.map_err(problem)?;
+            if handed.is_empty() {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+            for one in handed {
+                let event = one.record["body"].as_str().context("a message has a body")?;
+                while !matches!(crew.run(event.to_owned()).await?, Invoked::Answered(_)) {}
+                failures.delete(&[one.receipt]).await.map_err(problem)?;
+            }
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! The installation: two emulators, the queues, the topic, tables, keys, secrets and the configuration, as the template would
 //! make them; times are shorter, in the same order (a function's time ends before what it was handed shows again).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -39,6 +39,12 @@ pub(crate) const PUSH_SECRET: &str = "whsec_bm90aGluZyB0aGF0IGFueWJvZHkgbmVlZHMg
 /// The secret that deliveries to the plain target are signed with.
 pub(crate) const TARGET_SECRET: &str = "whsec_YW5vdGhlciBvbmUsIGtub3duIHRvIG5vYm9keSBhdCBhbGwuLg==";
 
+/// The queue of what failed, for the function that writes tickets.
+pub(crate) const FAILURES: &str = "failures";
+/// What kind of topic the events' one is.
+const EVENTS: [(&str, &str); 3] =
+    [("FifoTopic", "true"), ("FifoThroughputScope", "MessageGroup"), ("ContentBasedDeduplication", "false")];
+
 /// A queue by its name, with its dead-letter queue.
 #[derive(Debug, Clone)]
 pub(crate) struct Queue {
@@ -59,6 +65,7 @@ pub(crate) struct Works {
     pub(crate) run: RunFolder,
     configuration: PathBuf,
     topic: String,
+    alerts: String,
     keys: BTreeMap<&'static str, String>,
     // Last: they go after everything that talks to them.
     _emulators: [Emulator; 2],
@@ -82,11 +89,13 @@ impl Works {
         {
             queues.insert(name, queue(&front, name, receives).await?);
         }
-        let topic = topic(&front).await?;
+        let (topic, alerts) =
+            (topic(&front, "events.fifo", &EVENTS).await?, topic(&front, "alerts", &[]).await?);
         for (name, _, models) in TARGETS {
             subscribe(&front, &topic, name, models).await?;
         }
         front.events("CreateEventBus", &json!({ "Name": "failures" })).await?;
+        queues.insert(FAILURES, failures(&front).await?);
         for name in ["checkpoints", "receipts", "keys", "tickets", "ledger"] {
             let table = json!({
                 "TableName": name,
@@ -118,7 +127,19 @@ impl Works {
         for service in ["dynamodb", "kms", "secretsmanager"] {
             proxy.route(service, back.endpoint());
         }
-        Ok(Self { front, back, queues, desk, proxy, run, configuration, topic, keys, _emulators: emulators })
+        Ok(Self {
+            front,
+            back,
+            queues,
+            desk,
+            proxy,
+            run,
+            configuration,
+            topic,
+            alerts,
+            keys,
+            _emulators: emulators,
+        })
     }
 
     /// Breaks calls of AWS from now on.
@@ -173,6 +194,8 @@ impl Works {
             ("KEYS_TABLE", "keys".to_owned()),
             ("LEDGER_TABLE", "ledger".to_owned()),
             ("FAILURE_BUS", "failures".to_owned()),
+            ("TICKET_TABLE", "tickets".to_owned()),
+            ("ALERT_TOPIC_ARN", self.alerts.clone()),
             ("TARGET", queue.to_owned()),
             ("PROBE_RULE", format!("{queue}-probe")),
             ("ALLOW_LOOPBACK", "true".to_owned()),
@@ -192,6 +215,37 @@ impl Works {
         });
         self.back.dynamodb("UpdateItem", &update).await?;
         Ok(())
+    }
+
+    /// Lets the time pass that lies between two probes of a target, if it is left alone now.
+    pub(crate) async fn end_interval(&self, target: &str) -> Result<()> {
+        let update = json!({
+            "TableName": "ledger",
+            "Key": { "pk": { "S": format!("target#{target}") } },
+            "UpdateExpression": "SET next_probe = :past",
+            "ConditionExpression": "attribute_exists(next_probe)",
+            "ExpressionAttributeValues": { ":past": { "N": "0" } },
+        });
+        match self.back.dynamodb("UpdateItem", &update).await {
+            Err(error) if !error.to_string().contains("ConditionalCheckFailed") => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// The events of each target that have a ticket, and how many tickets there are of the stages before the targets.
+    pub(crate) async fn tickets(&self) -> Result<(BTreeSet<(String, String)>, usize)> {
+        let (mut of_targets, mut before) = (BTreeSet::new(), 0);
+        for item in self.back.scan("tickets").await? {
+            let text = |name: &str| item[name]["S"].as_str().map(str::to_owned);
+            match (text("stage").as_deref(), text("target"), text("event_id")) {
+                (Some("deliver"), Some(target), Some(event)) => {
+                    of_targets.insert((target, event));
+                }
+                (Some("transform" | "enrich"), ..) => before += 1,
+                _ => {}
+            }
+        }
+        Ok((of_targets, before))
     }
 
     /// How many messages stand in a queue, visible or not.
@@ -239,15 +293,25 @@ async fn fifo(aws: &Aws, name: &str, more: &Value) -> Result<String> {
     Ok(made["QueueUrl"].as_str().context("the queue has no URL")?.to_owned())
 }
 
-async fn topic(aws: &Aws) -> Result<String> {
-    let mut call = vec![("Action", "CreateTopic"), ("Version", "2010-03-31"), ("Name", "events.fifo")];
-    let attributes = [
-        ("FifoTopic", "true"),
-        ("FifoThroughputScope", "MessageGroup"),
-        ("ContentBasedDeduplication", "false"),
-    ];
-    let named =
-        ["1", "2", "3"].map(|n| (format!("Attributes.entry.{n}.key"), format!("Attributes.entry.{n}.value")));
+/// The queue that the failures' rule sends to: here their events wait for the function that EventBridge invokes by itself.
+async fn failures(aws: &Aws) -> Result<Queue> {
+    let attributes = json!({ "VisibilityTimeout": VISIBILITY_S.to_string() });
+    let made = aws.sqs("CreateQueue", &json!({ "QueueName": FAILURES, "Attributes": attributes })).await?;
+    let rule = json!({ "Name": "record-failed", "EventBusName": "failures", "EventPattern": r#"{"source":["datasync"]}"# });
+    aws.events("PutRule", &rule).await?;
+    let arn = format!("arn:aws:sqs:{REGION}:{ACCOUNT}:{FAILURES}");
+    let targets = json!([{ "Id": "tickets", "Arn": arn }]);
+    let call = json!({ "Rule": "record-failed", "EventBusName": "failures", "Targets": targets });
+    aws.events("PutTargets", &call).await?;
+    let url = made["QueueUrl"].as_str().context("the queue has no URL")?.to_owned();
+    Ok(Queue { name: FAILURES.to_owned(), url, dead: String::new() })
+}
+
+async fn topic(aws: &Aws, name: &str, attributes: &[(&str, &str)]) -> Result<String> {
+    let mut call = vec![("Action", "CreateTopic"), ("Version", "2010-03-31"), ("Name", name)];
+    let named: Vec<_> = (1..=attributes.len())
+        .map(|n| (format!("Attributes.entry.{n}.key"), format!("Attributes.entry.{n}.value")))
+        .collect();
     for ((key, value), (name, text)) in named.iter().zip(attributes) {
         call.push((key, name));
         call.push((value, text));
