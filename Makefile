@@ -28,7 +28,6 @@ chaos: export CHAOS_OVERLAPS ?= 50
 chaos: export CHAOS_WHOLE ?= 100000
 chaos: .venv/sam/ready .venv/emulator/ready .venv/postgres/ready .venv/debezium/ready
 	cargo test --package sync-chaos -- --nocapture
-	$(MAKE) mutants
 
 # Wrong designs, one at a time in a copy of the tree; MUTANTS=<part of a name> tries some. `make test` holds that they apply.
 mutants: .venv/sam/ready

@@ -93,7 +93,7 @@ impl Deps {
             switch: Arc::new(switch),
             parker: Parker::new(Stage::Deliver, dead_letters, bus).with_target(settings.target),
             http: Client::new(guard(&target, settings.allow_loopback)),
-            tables: Arc::new(DynamoTables::new(clients.dynamodb())),
+            tables: Arc::new(DynamoTables::new(clients.dynamodb_once())),
             access_tokens: AccessTokens::new(Client::new(token_guard(&target, settings.allow_loopback))),
             signer: Arc::new(clients.signer()),
             max_receives: settings.max_receives,

@@ -107,7 +107,7 @@ pub(crate) async fn work_batch(
     let arrays = send::arrays(deps);
     let (rows, seen) = (Mutex::new(rows), Mutex::default());
     let work = Work { deps, deadline, hasher, rows, arrays: arrays.as_ref(), probes, stop, seen };
-    let groups = batch::each(event, PLAN, async |turn| work.work(turn).await);
+    let groups = batch::each(event, PLAN, &*deps.inbox, async |turn| work.work(turn).await);
     let report = send::collected(deps, deadline, arrays.as_ref(), groups).await?;
     failpoint::pass("deliver.batch-worked");
     Ok(Worked { report, seen: work.seen(), breaker })

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use sync_domain::change::Operation;
-use sync_domain::delivery::backoff::{LONGEST_STAY_MS, backoff};
+use sync_domain::delivery::backoff::{LONGEST_HELD_MS, LONGEST_STAY_MS, backoff};
 use sync_domain::delivery::breaker::{Seen, Trouble, aside, hold};
 use sync_domain::delivery::digest::{Content, digest};
 use sync_domain::delivery::filter::{Facts, NOT_CHANGED, Verdict, filter};
@@ -57,6 +57,26 @@ pub(crate) fn verdict(deps: &Deps, event: &ReceivedEvent<'_>) -> Verdict {
     filter(deps.target.target(), &facts)
 }
 
+/// Why an event comes again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    /// The target, or the event itself.
+    Target,
+    /// Something of ours: the event did not go out, or it is not written down what came of it.
+    Ours,
+}
+
+impl Cause {
+    fn of(attempt: &Attempt) -> Self {
+        match attempt.sent {
+            Sent::Held(_) | Sent::Spent(_) => Self::Ours,
+            // No place in its rate, no time left.
+            Sent::Later(..) if !attempt.answered && !attempt.may_be_there => Self::Ours,
+            _ => Self::Target,
+        }
+    }
+}
+
 impl Work<'_> {
     /// What was seen of the target.
     pub(crate) fn seen(&self) -> Seen {
@@ -73,7 +93,7 @@ impl Work<'_> {
             Err(_) => {
                 let reason = Reason::new("panicked", "");
                 let delay = self.backoff(turn, None);
-                let outcome = self.again_or_park(turn, reason, &About::default(), delay).await;
+                let outcome = self.again_or_park(turn, reason, Cause::Target, &About::default(), delay).await;
                 log(turn.message, None, &outcome);
                 outcome
             }
@@ -105,13 +125,13 @@ impl Work<'_> {
         };
         let hasher = match &self.hasher {
             Ok(hasher) => *hasher,
-            Err(reason) => return self.later(turn, event, reason.clone(), None).await,
+            Err(reason) => return self.later(turn, event, reason.clone(), Cause::Ours, None).await,
         };
         let envelope = &event.envelope;
         let row_key = hasher.row_key(self.deps.target.target().target.as_str(), &envelope.rid);
         let row = match self.row(&row_key) {
             Ok(row) => row,
-            Err(reason) => return self.later(turn, event, reason, None).await,
+            Err(reason) => return self.later(turn, event, reason, Cause::Ours, None).await,
         };
         if only_if_unknown && row.as_ref().is_some_and(|row| !row.deleted && !in_doubt(row)) {
             return Outcome::Filtered(NOT_CHANGED);
@@ -154,7 +174,7 @@ impl Work<'_> {
                         .mark(&row_key, event, accepted(&arrival, event.key, tries, (self.deps.now)()))
                         .await
                 {
-                    return self.later(turn, event, ledger_away(), None).await;
+                    return self.later(turn, event, ledger_away(), Cause::Ours, None).await;
                 }
                 return Outcome::Unchanged;
             }
@@ -172,14 +192,15 @@ impl Work<'_> {
         };
         self.notice(event, &attempt);
         if self.leaves_doubt(turn, &attempt) && !self.doubt(&row_key, event).await {
-            return self.later(turn, event, ledger_away(), None).await;
+            return self.later(turn, event, ledger_away(), Cause::Ours, None).await;
         }
+        let cause = Cause::of(&attempt);
         let (row, outcome) = match attempt.sent {
-            Sent::Later(reason, asked) => return self.later(turn, event, reason, asked).await,
-            Sent::Away(reason) => return self.later(turn, event, reason, None).await,
+            Sent::Later(reason, asked) => return self.later(turn, event, reason, cause, asked).await,
+            Sent::Away(reason) => return self.later(turn, event, reason, cause, None).await,
             Sent::Refused(reason) => return self.park(turn, event, reason).await,
             Sent::Held(reason) | Sent::Spent(reason) | Sent::Trouble(reason) | Sent::Gone(reason) => {
-                return self.hold(turn, event, reason).await;
+                return self.hold(turn, event, reason, cause).await;
             }
             Sent::Accepted => {
                 (accepted(&arrival, event.key, turn.message.received, (self.deps.now)()), Outcome::Delivered)
@@ -191,7 +212,7 @@ impl Work<'_> {
         if self.mark(&row_key, event, row).await {
             outcome
         } else {
-            self.later(turn, event, ledger_away(), None).await
+            self.later(turn, event, ledger_away(), Cause::Ours, None).await
         }
     }
 
@@ -223,7 +244,9 @@ impl Work<'_> {
             | Sent::Held(_)
             | Sent::Spent(_)
             | Sent::Trouble(_)
-            | Sent::Gone(_) => turn.message.is_last_receive(self.last_receive(turn.message)),
+            | Sent::Gone(_) => {
+                turn.message.is_last_receive(self.last_receive(turn.message, Cause::of(attempt)))
+            }
             Sent::Accepted | Sent::Outrun => false,
         };
         given_up && (attempt.may_be_there || turn.message.received > 1)
@@ -322,10 +345,10 @@ impl Work<'_> {
     }
 
     /// Lets the message wait for the target's breaker.
-    async fn hold(&self, turn: Turn<'_>, event: &ReceivedEvent<'_>, reason: Reason) -> Outcome {
+    async fn hold(&self, turn: Turn<'_>, event: &ReceivedEvent<'_>, reason: Reason, cause: Cause) -> Outcome {
         let received = turn.message.received;
         let delay = if self.probes { aside(received) } else { hold(received, (self.deps.random)()) };
-        self.again_or_park(turn, reason, &about(event), delay).await
+        self.again_or_park(turn, reason, cause, &about(event), delay).await
     }
 
     /// Lets the message come again behind a wait, or parks it if the queue would not hand it out again.
@@ -334,9 +357,10 @@ impl Work<'_> {
         turn: Turn<'_>,
         event: &ReceivedEvent<'_>,
         reason: Reason,
+        cause: Cause,
         asked: Option<Duration>,
     ) -> Outcome {
-        self.again_or_park(turn, reason, &about(event), self.backoff(turn, asked)).await
+        self.again_or_park(turn, reason, cause, &about(event), self.backoff(turn, asked)).await
     }
 
     fn backoff(&self, turn: Turn<'_>, asked: Option<Duration>) -> Duration {
@@ -348,14 +372,25 @@ impl Work<'_> {
 
     /// The receive behind which a message is parked: the last one that its queue allows, or this one if it would forget the
     /// message before long.
-    fn last_receive(&self, message: &Message) -> u32 {
+    fn last_receive(&self, message: &Message, cause: Cause) -> u32 {
         let now = (self.deps.now)().saturating_mul(1_000);
-        let fades = message.sent.is_some_and(|sent| now.saturating_sub(sent) >= LONGEST_STAY_MS);
+        let longest = match cause {
+            Cause::Target => LONGEST_STAY_MS,
+            Cause::Ours => LONGEST_HELD_MS,
+        };
+        let fades = message.sent.is_some_and(|sent| now.saturating_sub(sent) >= longest);
         if fades { message.received } else { self.deps.max_receives }
     }
 
-    async fn again_or_park(&self, turn: Turn<'_>, reason: Reason, about: &About, delay: Duration) -> Outcome {
-        let (parker, most) = (&self.deps.parker, self.last_receive(turn.message));
+    async fn again_or_park(
+        &self,
+        turn: Turn<'_>,
+        reason: Reason,
+        cause: Cause,
+        about: &About,
+        delay: Duration,
+    ) -> Outcome {
+        let (parker, most) = (&self.deps.parker, self.last_receive(turn.message, cause));
         let outcome = parker.retry_or_park(turn.message, most, reason, about).await;
         if matches!(outcome, Outcome::Retry(_)) {
             self.set_back(turn, delay).await;

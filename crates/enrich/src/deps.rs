@@ -10,12 +10,12 @@ use sync_aws::eventbridge::EventBridgeBus;
 use sync_aws::kms::KmsKeys;
 use sync_aws::secrets::SecretsManager;
 use sync_aws::sns::SnsTopic;
-use sync_aws::sqs::SqsQueue;
+use sync_aws::sqs::{SqsInbox, SqsQueue};
 use sync_config::SyncConfig;
 use sync_domain::id::ModelId;
 use sync_domain::outcome::Stage;
 use sync_domain::policy::CompiledPolicy;
-use sync_domain::ports::{HashKey, LookupTable, Secrets, Topic};
+use sync_domain::ports::{HashKey, Inbox, LookupTable, Secrets, Topic};
 use sync_lambda::keyring::Keyring;
 use sync_lambda::park::Parker;
 use sync_lambda::settings::Lookup as Environment;
@@ -35,6 +35,8 @@ pub struct Deps {
     pub secrets: Arc<dyn Secrets>,
     /// The keys that protect what is added.
     pub keyring: Keyring,
+    /// The Enrichment queue, to delete from what is done before the answer says so.
+    pub inbox: Arc<dyn Inbox>,
     /// Where events go.
     pub topic: Arc<dyn Topic>,
     /// Where records go that cannot go on.
@@ -62,6 +64,7 @@ impl Deps {
             tables: Arc::new(DynamoLookup::new(clients.dynamodb())),
             secrets: Arc::new(SecretsManager::new(clients.secrets_manager())),
             keyring: Keyring::new(Arc::new(key_service), Arc::new(key_table), settings.token_key_version),
+            inbox: Arc::new(SqsInbox::new(clients.sqs(), &settings.queue_url)),
             topic: Arc::new(SnsTopic::new(clients.sns(), &settings.events_topic_arn)),
             parker: Parker::new(Stage::Enrich, dead_letters, bus),
             max_receives: settings.max_receives.get(),

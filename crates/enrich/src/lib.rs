@@ -24,7 +24,7 @@ use crate::round::Round;
 pub async fn handle(event: SqsEvent, deps: &Deps, deadline: Deadline) -> Result<Report, batch::Error> {
     let start = Instant::now();
     let work = async |messages: &[&Message]| Round::new(deps, deadline).work(messages).await;
-    let report = batch::rounds_of(event, Plan::default(), work).await?;
+    let report = batch::rounds_of(event, Plan::default(), &*deps.inbox, work).await?;
     telemetry::batch_metrics(Stage::Enrich, None, &report.outcomes, start.elapsed());
     Ok(report)
 }

@@ -7,6 +7,8 @@ use sync_lambda::settings::{Error, Lookup, or_default, required};
 /// What the template sets, besides the place of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
+    /// `QUEUE_URL`: the Enrichment queue.
+    pub queue_url: String,
     /// `EVENTS_TOPIC_ARN`: where events go.
     pub events_topic_arn: String,
     /// `DEAD_LETTER_QUEUE_URL`: where records go that cannot go on.
@@ -31,6 +33,7 @@ impl Settings {
     /// Reads the settings; the error names the variable.
     pub fn read(lookup: &(impl Lookup + ?Sized)) -> Result<Self, Error> {
         Ok(Self {
+            queue_url: required(lookup, "QUEUE_URL")?,
             events_topic_arn: required(lookup, "EVENTS_TOPIC_ARN")?,
             dead_letter_queue_url: required(lookup, "DEAD_LETTER_QUEUE_URL")?,
             failure_bus: required(lookup, "FAILURE_BUS")?,
@@ -52,6 +55,7 @@ mod tests {
 
     fn complete() -> BTreeMap<String, String> {
         let settings = [
+            ("QUEUE_URL", "https://enrichment"),
             ("EVENTS_TOPIC_ARN", "arn:topic"),
             ("DEAD_LETTER_QUEUE_URL", "https://dead-letters"),
             ("FAILURE_BUS", "failures"),

@@ -74,6 +74,13 @@ impl Clients {
         aws_sdk_dynamodb::Client::new(&self.config)
     }
 
+    /// The same, which tries a call once: for whoever counts calls, or tries again by itself.
+    pub fn dynamodb_once(&self) -> aws_sdk_dynamodb::Client {
+        let config =
+            aws_sdk_dynamodb::config::Builder::from(&self.config).retry_config(RetryConfig::disabled());
+        aws_sdk_dynamodb::Client::from_conf(config.build())
+    }
+
     /// A client for KMS.
     pub fn kms(&self) -> aws_sdk_kms::Client {
         aws_sdk_kms::Client::new(&self.config)

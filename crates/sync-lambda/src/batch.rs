@@ -5,7 +5,9 @@
 //! - A handler that panics fails its message, not the batch.
 //! - A message that has been received `alone_from` times or more is a *suspect*: something may have killed the process
 //!   that worked it. It is worked alone, behind everything that is not one, the most suspect last; what stands
-//!   behind it in its group waits for it.
+//!   behind it in its group waits for it. What is done by then is deleted before a suspect is touched, since an answer
+//!   may never be given. Of suspects that came equally often the last is first every other time: so those on both sides
+//!   of the one that kills are done after two receives, wherever it stands.
 //! - The answer lists only message ids that came in. A batch with a message that has none fails as a whole, because Lambda
 //!   could not be told about that message.
 
@@ -17,6 +19,7 @@ use aws_lambda_events::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent, SqsMe
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use sync_domain::outcome::{Outcome, Reason};
+use sync_domain::ports::Inbox;
 
 /// A message as SQS handed it over.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -133,16 +136,19 @@ pub fn messages(event: SqsEvent) -> Result<Vec<Message>, Error> {
     event.records.into_iter().map(Message::read).collect()
 }
 
-/// Works the messages one at a time (per group). `work` gives each its outcome; a message whose outcome is
-/// [`Outcome::Retry`] and all behind it in its group come again.
-pub async fn each<F>(event: SqsEvent, plan: Plan, work: F) -> Result<Report, Error>
+/// Works the messages of the queue `inbox` one at a time (per group). `work` gives each its outcome; a message whose outcome
+/// is [`Outcome::Retry`] and all behind it in its group come again.
+pub async fn each<F>(event: SqsEvent, plan: Plan, inbox: &dyn Inbox, work: F) -> Result<Report, Error>
 where
     F: AsyncFn(Turn<'_>) -> Outcome,
 {
     let messages = messages(event)?;
     let mut ledger = Account::new(&messages);
-    for round in rounds(&messages, plan.alone_from) {
+    for Round { alone, messages: round } in rounds(&messages, plan.alone_from) {
         let round = ledger.without_blocked(round);
+        if alone && !round.is_empty() {
+            ledger.settle(inbox).await;
+        }
         let groups = by_group(&messages, &round, plan.groups);
         let worked = join_all(groups.iter().map(|group| work_group(&messages, group, &work))).await;
         ledger.note(worked.into_iter().flatten());
@@ -153,17 +159,20 @@ where
 /// Works the messages in as few rounds as the suspects allow, normally one: for handlers that send the results of many
 /// messages in one call. `work` gets the messages of a round in the order of the batch and returns one outcome for each,
 /// in order. It must not send anything of a message behind a failed one of the same group.
-pub async fn rounds_of<F>(event: SqsEvent, plan: Plan, work: F) -> Result<Report, Error>
+pub async fn rounds_of<F>(event: SqsEvent, plan: Plan, inbox: &dyn Inbox, work: F) -> Result<Report, Error>
 where
     F: AsyncFn(&[&Message]) -> Vec<Outcome>,
 {
     let messages = messages(event)?;
     let mut ledger = Account::new(&messages);
-    for round in rounds(&messages, plan.alone_from) {
+    for Round { alone, messages: round } in rounds(&messages, plan.alone_from) {
         let round = ledger.without_blocked(round);
         let taken: Vec<&Message> = round.iter().filter_map(|index| messages.get(*index)).collect();
         if taken.is_empty() {
             continue;
+        }
+        if alone {
+            ledger.settle(inbox).await;
         }
         let outcomes = AssertUnwindSafe(work(&taken)).catch_unwind().await.unwrap_or_default();
         // A message that the handler gave no outcome for (a panic, a short answer) is not done.
@@ -211,9 +220,16 @@ fn behind() -> Outcome {
     Outcome::Retry(Reason::new("behind_failed", ""))
 }
 
+/// Messages that are worked together, by their place in the batch.
+struct Round {
+    /// One of a group with a suspect.
+    alone: bool,
+    messages: Vec<usize>,
+}
+
 /// Splits a batch into rounds: first everything that does not stand at or behind a suspect of its group, then the rest one
 /// message a round, the groups with the most suspect head last, in order within each group.
-fn rounds(messages: &[Message], alone_from: u32) -> Vec<Vec<usize>> {
+fn rounds(messages: &[Message], alone_from: u32) -> Vec<Round> {
     let mut first = Vec::new();
     let mut waiting: Vec<(&str, u32, Vec<usize>)> = Vec::new();
     for (index, message) in messages.iter().enumerate() {
@@ -226,9 +242,15 @@ fn rounds(messages: &[Message], alone_from: u32) -> Vec<Vec<usize>> {
             first.push(index);
         }
     }
+    // Whichever of them it is that kills, it does not come before the same ones each time.
+    if waiting.iter().map(|(_, received, _)| *received).max().is_some_and(|received| received % 2 == 1) {
+        waiting.reverse();
+    }
     waiting.sort_by_key(|(_, received, _)| *received);
-    let alone = waiting.into_iter().flat_map(|(_, _, group)| group).map(|index| vec![index]);
-    std::iter::once(first).chain(alone).filter(|round| !round.is_empty()).collect()
+    let alone = waiting.into_iter().flat_map(|(_, _, group)| group);
+    let alone = alone.map(|index| Round { alone: true, messages: vec![index] });
+    let first = Round { alone: false, messages: first };
+    std::iter::once(first).chain(alone).filter(|round| !round.messages.is_empty()).collect()
 }
 
 fn by_group(messages: &[Message], round: &[usize], groups: Groups) -> Vec<Vec<usize>> {
@@ -253,11 +275,18 @@ struct Account<'a> {
     messages: &'a [Message],
     outcomes: Vec<Option<Outcome>>,
     blocked: HashSet<&'a str>,
+    /// The places of those that were deleted.
+    settled: HashSet<usize>,
 }
 
 impl<'a> Account<'a> {
     fn new(messages: &'a [Message]) -> Self {
-        Self { messages, outcomes: vec![None; messages.len()], blocked: HashSet::new() }
+        Self {
+            messages,
+            outcomes: vec![None; messages.len()],
+            blocked: HashSet::new(),
+            settled: HashSet::new(),
+        }
     }
 
     /// The messages of a round whose group is not held up by an earlier round.
@@ -278,6 +307,25 @@ impl<'a> Account<'a> {
                 self.blocked.insert(&message.group);
             }
             *place = Some(outcome);
+        }
+    }
+
+    /// Deletes what is done. One that cannot be deleted now is done by the answer, or comes again.
+    async fn settle(&mut self, inbox: &dyn Inbox) {
+        let mut failed: HashSet<&str> = HashSet::new();
+        for (index, (message, outcome)) in self.messages.iter().zip(&self.outcomes).enumerate() {
+            let done = outcome.as_ref().is_some_and(|outcome| !matches!(outcome, Outcome::Retry(_)));
+            if !done {
+                failed.insert(&message.group);
+            } else if !failed.contains(message.group.as_str()) && self.settled.insert(index) {
+                if let Err(error) = inbox.remove(&message.receipt).await {
+                    tracing::warn!(
+                        error.operation = error.operation,
+                        error.code = error.code,
+                        "a message that is done was not deleted"
+                    );
+                }
+            }
         }
     }
 

@@ -6,7 +6,10 @@
 /// The variable that names the place.
 pub const VARIABLE: &str = "FAILPOINT";
 
-/// Dies here if this pass is the one that `FAILPOINT` names: at once, without unwinding or flushing anything.
+/// What a process that dies at such a place ends with, and no other does.
+pub const EXIT: i32 = 86;
+
+/// Dies here if this pass is the one that `FAILPOINT` names: at once, without unwinding anything.
 #[cfg(feature = "failpoints")]
 pub fn pass(place: &'static str) {
     use std::collections::BTreeMap;
@@ -20,7 +23,7 @@ pub fn pass(place: &'static str) {
     let named = std::env::var(VARIABLE).unwrap_or_default();
     let (name, last) = named.split_once('@').unwrap_or((&named, "1"));
     if name == place && last.parse() == Ok(*passes) {
-        std::process::abort();
+        std::process::exit(EXIT);
     }
 }
 

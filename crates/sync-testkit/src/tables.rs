@@ -24,6 +24,8 @@ pub struct MemoryTables {
 #[derive(Debug, Default)]
 struct Table {
     key: Vec<String>,
+    /// The attribute, a text, that an index has for its key.
+    index: Option<String>,
     /// By the key's values as they print.
     items: BTreeMap<String, BTreeMap<String, Value>>,
 }
@@ -38,8 +40,15 @@ impl MemoryTables {
     #[must_use]
     pub fn with(self, table: &str, key: &[&str]) -> Self {
         let key = key.iter().map(|name| (*name).to_owned()).collect();
-        lock(&self.tables).insert(table.to_owned(), Table { key, items: BTreeMap::new() });
+        lock(&self.tables).insert(table.to_owned(), Table { key, ..Table::default() });
         self
+    }
+
+    /// Gives a table an index with this key, a text.
+    pub fn index(&self, table: &str, key: &str) {
+        if let Some(table) = lock(&self.tables).get_mut(table) {
+            table.index = Some(key.to_owned());
+        }
     }
 
     /// Throttles the next puts.
@@ -80,6 +89,10 @@ impl VersionedTable for MemoryTables {
             let table = tables.get_mut(table).ok_or_else(|| refused("ResourceNotFoundException"))?;
             let item: BTreeMap<String, Value> = item.attributes.into_iter().collect();
             let key: Option<Vec<&Value>> = table.key.iter().map(|name| item.get(name)).collect();
+            let indexed = table.index.as_ref().and_then(|name| item.get(name));
+            if indexed.is_some_and(|value| !matches!(value, Value::Text(text) if !text.is_empty())) {
+                return Err(refused("ValidationException"));
+            }
             // What DynamoDB says of an item without its table's key.
             let key = format!(
                 "{:?}",

@@ -8,12 +8,12 @@ use sync_aws::dynamodb::DynamoKeyTable;
 use sync_aws::eventbridge::EventBridgeBus;
 use sync_aws::kms::KmsKeys;
 use sync_aws::sns::SnsTopic;
-use sync_aws::sqs::SqsQueue;
+use sync_aws::sqs::{SqsInbox, SqsQueue};
 use sync_domain::config::Source;
 use sync_domain::id::{ModelId, SourceId};
 use sync_domain::outcome::Stage;
 use sync_domain::policy::CompiledPolicy;
-use sync_domain::ports::{HashKey, Queue, Topic};
+use sync_domain::ports::{HashKey, Inbox, Queue, Topic};
 use sync_lambda::keyring::Keyring;
 use sync_lambda::park::Parker;
 use sync_lambda::settings::Lookup;
@@ -29,6 +29,8 @@ pub struct Deps {
     pub sources: BTreeMap<SourceId, Source>,
     /// The keys.
     pub keyring: Keyring,
+    /// The Changes queue, to delete from what is done before the answer says so.
+    pub inbox: Arc<dyn Inbox>,
     /// The events topic.
     pub topic: Arc<dyn Topic>,
     /// The Enrichment queue.
@@ -55,6 +57,7 @@ impl Deps {
             policies: sync_lambda::config::policies(&config)?,
             sources: config.sources().map(|source| (source.source.clone(), source.clone())).collect(),
             keyring: Keyring::new(Arc::new(keys), Arc::new(table), settings.token_key_version),
+            inbox: Arc::new(SqsInbox::new(clients.sqs(), settings.queue)),
             topic: Arc::new(SnsTopic::new(clients.sns(), settings.events_topic)),
             enrichment: Arc::new(SqsQueue::new(clients.sqs(), settings.enrichment_queue)),
             parker: Parker::new(Stage::Transform, dead_letters, bus),

@@ -30,7 +30,7 @@ const LAST_ROUND_AFTER: Duration = Duration::from_secs(10);
 /// Transforms a batch of the Changes queue at `now` (seconds since 1970).
 pub async fn handle(event: SqsEvent, deps: &Deps, now: i64) -> Result<Report, batch::Error> {
     let started = Instant::now();
-    batch::rounds_of(event, PLAN, async |messages| {
+    batch::rounds_of(event, PLAN, &*deps.inbox, async |messages| {
         if started.elapsed() > LAST_ROUND_AFTER {
             return vec![Outcome::Retry(Reason::new("no_time_left", "")); messages.len()];
         }

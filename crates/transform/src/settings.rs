@@ -5,6 +5,8 @@ use sync_lambda::settings::{Error, Lookup, or_default, required};
 /// Where things are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
+    /// `QUEUE_URL`: the Changes queue
+    pub queue: String,
     /// `EVENTS_TOPIC_ARN`
     pub events_topic: String,
     /// `ENRICHMENT_QUEUE_URL`
@@ -29,6 +31,7 @@ impl Settings {
     /// Reads the settings; an error names the variable.
     pub fn read(lookup: &(impl Lookup + ?Sized)) -> Result<Self, Error> {
         Ok(Self {
+            queue: required(lookup, "QUEUE_URL")?,
             events_topic: required(lookup, "EVENTS_TOPIC_ARN")?,
             enrichment_queue: required(lookup, "ENRICHMENT_QUEUE_URL")?,
             dead_letter_queue: required(lookup, "DEAD_LETTER_QUEUE_URL")?,

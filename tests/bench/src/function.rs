@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -37,7 +37,7 @@ pub enum Outcome {
     /// An answer.
     Answered(Invocation),
     /// The end of the process.
-    Died,
+    Died(ExitStatus),
 }
 
 /// What a process has taken of the machine's memory, in bytes.
@@ -84,7 +84,7 @@ impl Function {
         while Instant::now() < until {
             match self.outcome()? {
                 Some(Outcome::Answered(invocation)) => return Ok(Some(invocation)),
-                Some(Outcome::Died) => return Ok(None),
+                Some(Outcome::Died(_)) => return Ok(None),
                 None => std::thread::park_timeout(Duration::from_millis(1)),
             }
         }
@@ -99,9 +99,9 @@ impl Function {
     /// What came of it, if it is over.
     pub fn outcome(&mut self) -> Result<Option<Outcome>> {
         // In this order: it may answer and end in between.
-        let ended = self.child.try_wait()?.is_some();
+        let ended = self.child.try_wait()?;
         let answered = self.runtime.answered()?.map(Outcome::Answered);
-        Ok(answered.or(ended.then_some(Outcome::Died)))
+        Ok(answered.or(ended.map(Outcome::Died)))
     }
 
     /// Sends it a signal: `STOP` freezes it, `CONT` lets it go on.

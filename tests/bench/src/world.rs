@@ -99,6 +99,7 @@ endpoint: {{ url: \"http://{at}/hooks\", auth: {{ standard_webhooks: datasync/ta
             "transform" | "enrich" => (
                 30,
                 vec![
+                    ("QUEUE_URL", text(CHANGES)),
                     ("EVENTS_TOPIC_ARN", text(TOPIC)),
                     ("ENRICHMENT_QUEUE_URL", text(ENRICHMENT)),
                     ("DEAD_LETTER_QUEUE_URL", text(DEAD_LETTERS)),

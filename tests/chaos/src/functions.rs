@@ -70,7 +70,7 @@ pub async fn invoke(function: &mut Function, event: String) -> Result<Option<Str
         loop {
             match function.outcome()? {
                 Some(Outcome::Answered(invocation)) => return Ok(Some(invocation.answer)),
-                Some(Outcome::Died) => return Ok(None),
+                Some(Outcome::Died(_)) => return Ok(None),
                 None => tokio::time::sleep(LOOK).await,
             }
         }

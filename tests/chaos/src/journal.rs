@@ -396,6 +396,11 @@ fn check_ends(target: &str, journal: &TargetJournal, findings: &mut Findings) {
         if ends.contains("dead_lettered") && !journal.dead.contains(id) {
             findings.lost.push(format!("{} is no dead letter", what()));
         }
+        // Each state is another one: a plain target gets every one of them once, or it is a dead letter.
+        let is_there = applied.contains(id) || journal.dead.contains(id) || event.mark.is_none();
+        if journal.keeps == Keeps::Last && !is_there {
+            findings.lost.push(format!("{} never came", what()));
+        }
         if journal.dead.contains(id) && !journal.tickets.contains(id) {
             findings.unaccounted.push(format!("{} is a dead letter without a ticket", what()));
         }

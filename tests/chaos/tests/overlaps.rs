@@ -208,7 +208,7 @@ impl Run<'_> {
         let answer = loop {
             match self.function.outcome().unwrap() {
                 Some(Outcome::Answered(invocation)) => break invocation.answer,
-                Some(Outcome::Died) => panic!("a run died"),
+                Some(Outcome::Died(_)) => panic!("a run died"),
                 None => {}
             }
             let held = self.proxy.held() > 0;

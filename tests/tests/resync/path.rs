@@ -119,6 +119,7 @@ impl Path {
             policies: sync_lambda::config::policies(&config).unwrap(),
             sources: config.sources().map(|source| (source.source.clone(), source.clone())).collect(),
             keyring: Keyring::new(keys.0, keys.1, 1),
+            inbox: Arc::new(changes.clone()),
             topic: Arc::new(topic.clone()),
             enrichment: Arc::new(MemoryQueue::new("enrichment")),
             parker,

@@ -14,7 +14,7 @@ use self::request::item;
 use crate::deps::Deps;
 use crate::send::{Attempt, Delivery, Sent, place};
 
-/// For one put with all its tries.
+/// For one put.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A target that is a table.

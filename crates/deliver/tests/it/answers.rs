@@ -84,6 +84,27 @@ async fn what_its_queue_is_about_to_forget_is_parked_with_a_ticket() {
 }
 
 #[tokio::test]
+async fn what_did_not_go_out_for_a_reason_of_ours_is_tried_up_to_the_last_hours() {
+    let waited = Sample { received: 400, ..update(1) };
+    let nearly_all = 13 * 86_400 + 22 * 3_600;
+    // Accepted, and the ledger does not take it; and a ledger that cannot be read.
+    for unmarked in [true, false] {
+        let world = World::plain().await;
+        let faults = if unmarked { &world.ledger.mark_faults } else { &world.ledger.read_faults };
+        let fail = || faults.push(Fault::Call(Kind::Unavailable));
+        advance(nearly_all - 1);
+        fail();
+        assert!(!world.one(&waited).await);
+        assert_eq!(world.dead(), Vec::<String>::new());
+        advance(1);
+        fail();
+        assert!(world.one(&waited).await);
+        assert_eq!((world.dead(), world.reported()), (vec!["retries_exhausted".to_owned()], world.dead()));
+        advance(-nearly_all);
+    }
+}
+
+#[tokio::test]
 async fn a_secret_that_has_not_changed_sends_nothing_again() {
     for status in [301, 401, 403, 404, 410] {
         let world = World::plain().await;

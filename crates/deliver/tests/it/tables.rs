@@ -233,15 +233,31 @@ async fn a_table_that_gives_no_answer_opens_the_breaker_and_a_probe_that_it_take
 
 #[tokio::test]
 async fn a_table_that_refuses_is_about_the_target_and_no_record_is_given_up() {
-    for yaml in
-        [PROFILES.replace("table: profiles", "table: elsewhere"), PROFILES.replace("profiles", "everything")]
-    {
-        let world = World::of(&yaml).await;
-        assert!(!world.one(&update(1)).await);
+    // It is not there; it has another key.
+    for (table, records) in [("elsewhere", 1), ("everything", 3)] {
+        let world = World::of(&PROFILES.replace("table: profiles", &format!("table: {table}"))).await;
+        for record in 1..=records {
+            assert_eq!(world.breaker().halt(), None);
+            assert!(!world.one(&Sample { record, ..update(1) }).await);
+        }
         let halt = world.breaker().halt().cloned().unwrap();
         assert_eq!(halt.reason.code, "target_misconfigured");
         assert_eq!(world.dead(), Vec::<String>::new());
     }
+}
+
+#[tokio::test]
+async fn a_value_that_an_index_cannot_take_holds_up_its_own_record_and_no_other() {
+    let world = World::of(PROFILES).await;
+    world.tables.index("profiles", "email");
+    for version in 1..=5 {
+        let empty = at(Sample { record: 1, ..update(version) }, "");
+        let others = (2..=9).map(|record| Sample { record, ..update(version) });
+        let events: Vec<_> = std::iter::once(empty).chain(others).collect();
+        assert_eq!(world.work(batch(&events)).await, [empty.id()]);
+    }
+    assert_eq!((world.breaker().halt(), world.dead()), (None, Vec::new()));
+    assert_eq!(world.tables.items("profiles").len(), 8);
 }
 
 #[tokio::test]

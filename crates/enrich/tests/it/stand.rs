@@ -17,8 +17,8 @@ use sync_lambda::deadline::Deadline;
 use sync_lambda::keyring::Keyring;
 use sync_lambda::park::Parker;
 use sync_testkit::{
-    MemoryFailureBus, MemoryKeyService, MemoryKeyTable, MemoryLookup, MemoryQueue, MemorySecrets,
-    MemoryTopic, Record, event_of,
+    MemoryFailureBus, MemoryInbox, MemoryKeyService, MemoryKeyTable, MemoryLookup, MemoryQueue,
+    MemorySecrets, MemoryTopic, Record, event_of,
 };
 
 /// The model's file, with its look-up to be put in.
@@ -98,6 +98,7 @@ impl Stand {
             tables: Arc::new(tables),
             secrets: Arc::new(secrets.clone()),
             keyring: Keyring::new(Arc::new(Remote(key_service.clone())), Arc::new(key_table.clone()), 1),
+            inbox: Arc::new(MemoryInbox::new()),
             topic: Arc::new(topic.clone()),
             parker: Parker::new(Stage::Enrich, Arc::new(dead_letters.clone()), Arc::new(bus.clone())),
             max_receives: MAX_RECEIVES,

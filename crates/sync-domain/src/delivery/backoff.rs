@@ -14,6 +14,10 @@ pub const LONGEST_ASKED: Duration = Duration::from_secs(11 * 3_600);
 /// for as long as those are, and would have no time left for 1,000 receives of their own.
 pub const LONGEST_STAY_MS: i64 = 13 * 86_400_000;
 
+/// The same of one that did not go out for a reason of ours (its place in the rate, the ledger, a target that is paused): it
+/// has nearly all the time that the queue gives it, and is parked in the last two hours, in which it still comes again.
+pub const LONGEST_HELD_MS: i64 = LONGEST_STAY_MS + 22 * 3_600_000;
+
 /// A date with the wrong day of the week still says when.
 const DATES: jiff::fmt::rfc2822::DateTimeParser =
     jiff::fmt::rfc2822::DateTimeParser::new().relaxed_weekday(true);

@@ -1,12 +1,30 @@
 use std::cell::RefCell;
 
+use std::future::pending;
+use std::time::Duration;
+
 use aws_lambda_events::sqs::SqsMessage;
-use sync_testkit::{Record, event_of};
+use sync_domain::ports::{Queue, QueueEntry};
+use sync_testkit::mapping::{BATCH, Feed};
+use sync_testkit::{MemoryQueue, Record, event_of};
 
 use super::*;
 
 const SEQUENTIAL: Plan = Plan { groups: Groups::OneByOne, alone_from: 2 };
 const PLANS: [Plan; 2] = [SEQUENTIAL, Plan { groups: Groups::SideBySide, alone_from: 2 }];
+
+/// Of a queue that nobody looks at.
+async fn each(event: SqsEvent, plan: Plan, work: impl AsyncFn(Turn<'_>) -> Outcome) -> Result<Report, Error> {
+    super::each(event, plan, &MemoryQueue::new("queue"), work).await
+}
+
+async fn rounds_of(
+    event: SqsEvent,
+    plan: Plan,
+    work: impl AsyncFn(&[&Message]) -> Vec<Outcome>,
+) -> Result<Report, Error> {
+    super::rounds_of(event, plan, &MemoryQueue::new("queue"), work).await
+}
 
 fn record(id: &str, group: &str) -> SqsMessage {
     Record::new(id, "{}").group(group).build()
@@ -91,6 +109,51 @@ async fn a_suspect_is_worked_alone_and_last() {
         });
         report.await.unwrap();
         assert_eq!(*worked.borrow(), ["4", "5", "3", "6", "1", "2"]);
+    }
+}
+
+/// Whatever is done before a record that kills the process must not need the answer of that invocation.
+#[tokio::test]
+async fn a_record_that_kills_the_process_takes_no_other_along_wherever_it_stands() {
+    for (poison, in_rounds) in (0..BATCH).flat_map(|place| [(place, false), (place, true)]) {
+        let queue = MemoryQueue::new("queue");
+        for place in 0..BATCH {
+            let name = place.to_string();
+            let (body, group, dedup) = (name.clone(), name.clone(), name);
+            let entry = QueueEntry { body, group, dedup, attributes: Vec::new() };
+            queue.send(vec![entry]).await.remove(0).unwrap();
+        }
+        let is_poison = |message: &Message| message.body == poison.to_string();
+        // Received together, then twice one by one.
+        for _ in 0..3 {
+            let handed = Feed::receive(&queue, BATCH).await.unwrap();
+            let records = handed.into_iter().map(|one| serde_json::from_value(one.record).unwrap());
+            let event = event_of(records);
+            let worked = async {
+                if in_rounds {
+                    let work = async |messages: &[&Message]| {
+                        if messages.iter().any(|message| is_poison(message)) {
+                            pending::<()>().await;
+                        }
+                        messages.iter().map(|_| Outcome::Published).collect()
+                    };
+                    super::rounds_of(event, Plan::default(), &queue, work).await
+                } else {
+                    let work = async |turn: Turn<'_>| {
+                        if is_poison(turn.message) {
+                            pending::<()>().await;
+                        }
+                        Outcome::Published
+                    };
+                    super::each(event, Plan::default(), &queue, work).await
+                }
+            };
+            // The process dies: nobody answers.
+            assert!(tokio::time::timeout(Duration::from_millis(1), worked).await.is_err());
+            queue.advance(Duration::from_secs(360));
+        }
+        let left: Vec<String> = queue.stored().into_iter().map(|stored| stored.entry.body).collect();
+        assert_eq!(left, [poison.to_string()]);
     }
 }
 

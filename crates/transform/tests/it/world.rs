@@ -14,7 +14,8 @@ use sync_domain::version::Version;
 use sync_lambda::keyring::Keyring;
 use sync_lambda::park::Parker;
 use sync_testkit::{
-    MemoryFailureBus, MemoryKeyService, MemoryKeyTable, MemoryQueue, MemoryTopic, Record, event_of,
+    MemoryFailureBus, MemoryInbox, MemoryKeyService, MemoryKeyTable, MemoryQueue, MemoryTopic, Record,
+    event_of,
 };
 use transform::deps::Deps;
 
@@ -90,6 +91,7 @@ impl World {
             policies: sync_lambda::config::policies(config).unwrap(),
             sources: config.sources().map(|source| (source.source.clone(), source.clone())).collect(),
             keyring: Keyring::new(Arc::new(key_service.clone()), Arc::new(key_table.clone()), 1),
+            inbox: Arc::new(MemoryInbox::new()),
             topic: Arc::new(topic.clone()),
             enrichment: Arc::new(enrichment.clone()),
             parker: Parker::new(Stage::Transform, Arc::new(dead_letters.clone()), Arc::new(bus.clone())),

@@ -106,6 +106,9 @@ fn what_is_lost_on_any_part_of_the_way_is_told() {
     assert_eq!(found(&no_event), ["lost"]);
     let parked_nowhere = [way(1), vec![Commit(2), Change(2), Hand(2), End(2, "dead_lettered")]].concat();
     assert_eq!(found(&parked_nowhere), ["lost", "stale"]);
+    // An event in the middle that the function has for stale.
+    let skipped = [Commit(2), Change(2), Hand(2), End(2, "stale")];
+    assert_eq!(found(&[way(1), skipped.to_vec(), way(3)].concat()), ["lost"]);
     // The last commit of a source that shows only the last.
     let mut journal = Journal::default();
     let record = brought(1, 0).record;
@@ -159,7 +162,7 @@ fn an_older_state_behind_a_newer_one_is_told() {
     assert_eq!(findings(Keeps::Highest, &last).left_late, 0);
     // Ends at an older one, though nothing stepped back.
     let held = [way(1), vec![Commit(2), Change(2), Hand(2), End(2, "stale")]].concat();
-    assert_eq!(found(&held), ["stale"]);
+    assert_eq!(found(&held), ["lost", "stale"]);
     assert!(!findings(Keeps::Highest, &held).stale.is_empty());
 }
 
@@ -186,9 +189,9 @@ fn a_delivery_without_a_reason_is_told() {
 fn messages_of_a_record_that_turn_round_are_told() {
     let changes = [Commit(1), Commit(2), Change(2), Change(1)];
     let rest = [Hand(2), Apply(2), End(2, "delivered"), Hand(1), End(1, "stale")];
-    assert_eq!(found(&with(&changes, &rest)), ["disorder"]);
+    assert_eq!(found(&with(&changes, &rest)), ["lost", "disorder"]);
     let changes = [Commit(1), Commit(2), Change(1), Change(2)];
-    assert_eq!(found(&with(&changes, &rest)), ["disorder"]);
+    assert_eq!(found(&with(&changes, &rest)), ["lost", "disorder"]);
 }
 
 #[test]

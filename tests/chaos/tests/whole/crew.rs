@@ -11,6 +11,7 @@ use anyhow::Result;
 use async_trait::async_trait;
 use sync_bench::function::{Function as Process, Launch, Outcome};
 use sync_chaos::{Dice, build, failpoints};
+use sync_lambda::failpoint::EXIT;
 use sync_testkit::mapping::{Function, Invoked};
 
 use crate::works::{TIMEOUT, Works};
@@ -133,6 +134,11 @@ impl Fates {
         )
     }
 
+    /// How many were still at work when their time was over.
+    pub(crate) fn timed_out(&self) -> u64 {
+        self.lock().timed_out
+    }
+
     /// How many ended without a plan: their own fault.
     pub(crate) fn unplanned(&self) -> u64 {
         self.lock().unplanned
@@ -229,8 +235,9 @@ impl Crew {
                     self.running = Some(running);
                     return Ok(Invoked::Answered(invocation.answer));
                 }
-                Ok(Some(Outcome::Died)) => {
-                    self.fates.died(running.failpoint.as_deref());
+                Ok(Some(Outcome::Died(status))) => {
+                    let planned = status.code() == Some(EXIT);
+                    self.fates.died(running.failpoint.as_deref().filter(|_| planned));
                     return Ok(Invoked::Failed);
                 }
                 Ok(None) if Instant::now() < until => tokio::time::sleep(LOOK).await,

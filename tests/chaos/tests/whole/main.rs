@@ -63,8 +63,8 @@ const AT_PROBES: [&str; 8] = [
 const OUTAGE_EVERY: u64 = 5_000;
 /// For so long.
 const OUTAGE: Duration = Duration::from_secs(8);
-/// So many environments work each queue.
-const SIDE_BY_SIDE: usize = 2;
+/// So many environments work each queue of a stage, and of a target, whose function waits most of the time.
+const SIDE_BY_SIDE: (usize, usize) = (3, 4);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_is_committed_comes_to_every_target_that_asked_for_it_whoever_dies_on_the_way() {
@@ -114,6 +114,11 @@ async fn whatever_is_committed_comes_to_every_target_that_asked_for_it_whoever_d
     assert!(findings.are_none(), "{findings}");
     assert!(journal.commits() as u64 >= commits);
     assert_eq!(fates.values().map(|fates| fates.unplanned()).sum::<u64>(), 0, "a function died by itself");
+    let timed_out = fates.values().map(|fates| fates.timed_out()).sum::<u64>();
+    assert!(timed_out <= 5, "{timed_out} invocations went on until their time was over");
+    // What is late is not held against a target: it must be as seldom as it is made.
+    let applied: usize = journal.tally().values().map(|(_, applied, _)| applied).sum();
+    assert!(findings.late <= applied / 100 + 5, "{} of {applied} were late", findings.late);
     let copied = run.copied() as usize;
     assert!(copied * 5 > versions, "{copied} copies of {versions} versions show nothing");
     let least = if commits >= 50_000 { (200, 40) } else { (20, 10) };
@@ -149,11 +154,12 @@ async fn play(commits: u64, fates: &BTreeMap<&str, Arc<Fates>>, dice: &mut Dice)
         sources::begin(&run, &mut first, source).await?;
     }
     let mut workers = JoinSet::new();
-    for (name, function) in [("changes", "transform"), ("enrichment", "enrich")]
-        .into_iter()
-        .chain(TARGETS.map(|(name, ..)| (name, "deliver")))
+    for (name, function, environments) in
+        [("changes", "transform", SIDE_BY_SIDE.0), ("enrichment", "enrich", SIDE_BY_SIDE.0)]
+            .into_iter()
+            .chain(TARGETS.map(|(name, ..)| (name, "deliver", SIDE_BY_SIDE.1)))
     {
-        for _ in 0..SIDE_BY_SIDE {
+        for _ in 0..environments {
             let crew = crew(function, name, dice)?;
             workers.spawn(Arc::clone(&run).work(run.works.queue(name)?.clone(), crew, dice.split()));
         }

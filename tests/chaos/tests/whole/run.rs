@@ -17,8 +17,8 @@ use crate::crew::Crew;
 use crate::sources::{MODELS, shows};
 use crate::works::{FAILURES, Queue, TARGETS, Works};
 
-/// No queue gets longer: the emulator slows down with what stands in them.
-const LONGEST: u64 = 1_500;
+/// No queue gets much longer: the emulator slows down with what stands in them.
+const LONGEST: u64 = 500;
 /// So many commits of a source may wait for the transformer.
 const AHEAD: u64 = 250;
 /// Of a hundred messages of the Changes queue so many come once more.

@@ -286,7 +286,9 @@ pub(crate) async fn pull(run: Arc<Run>, mut function: Crew, source: &'static str
             Some("busy" | "unavailable" | "overtaken") => {}
             _ => bail!("{source} is not read: {answer}"),
         }
-        tokio::time::sleep(Duration::from_millis(150)).await;
+        // One that found nothing comes a little later.
+        let pause = if report["changes"] == 0 { 400 } else { 150 };
+        tokio::time::sleep(Duration::from_millis(pause)).await;
     }
     Ok(())
 }

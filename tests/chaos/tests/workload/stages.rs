@@ -79,6 +79,7 @@ impl Stages {
             policies: sync_lambda::config::policies(config).unwrap(),
             sources: config.sources().map(|source| (source.source.clone(), source.clone())).collect(),
             keyring: Keyring::new(Arc::new(keys.clone()), Arc::new(MemoryKeyTable::new()), 1),
+            inbox: Arc::new(changes.clone()),
             topic: Arc::new(topic.clone()),
             enrichment: Arc::new(enrichment),
             parker: parker(Stage::Transform),
