@@ -317,14 +317,15 @@ impl<'a> Account<'a> {
             let done = outcome.as_ref().is_some_and(|outcome| !matches!(outcome, Outcome::Retry(_)));
             if !done {
                 failed.insert(&message.group);
-            } else if !failed.contains(message.group.as_str()) && self.settled.insert(index) {
-                if let Err(error) = inbox.remove(&message.receipt).await {
-                    tracing::warn!(
-                        error.operation = error.operation,
-                        error.code = error.code,
-                        "a message that is done was not deleted"
-                    );
-                }
+            } else if !failed.contains(message.group.as_str())
+                && self.settled.insert(index)
+                && let Err(error) = inbox.remove(&message.receipt).await
+            {
+                tracing::warn!(
+                    error.operation = error.operation,
+                    error.code = error.code,
+                    "a message that is done was not deleted"
+                );
             }
         }
     }
