@@ -1,7 +1,5 @@
 //! The wrong designs of `tests/mutants`: each applies to the tree as it is, and names a test that stands. `make mutants` sees that each is caught.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
-
 use sync_tests::mutants::read;
 use sync_tests::place::root;
 
