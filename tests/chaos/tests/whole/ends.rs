@@ -72,16 +72,14 @@ impl End {
             let (shared, came) = (Arc::clone(&shared), Instant::now());
             Box::pin(async move {
                 let fate = Fate::of(&mut lock(&shared).dice);
-                let status = if fate == Fate::Late {
-                    // Of its own: the connection ends with the patience of whoever waits, and this with the connection.
-                    let applied = tokio::spawn(async move {
+                // Of its own: the connection ends with the patience of whoever waits, and this with the connection.
+                let applied = tokio::spawn(async move {
+                    if fate == Fate::Late {
                         tokio::time::sleep(TOO_LONG).await;
-                        take(&shared, name, versioned, &call, (fate, came))
-                    });
-                    applied.await.unwrap_or(500)
-                } else {
+                    }
                     take(&shared, name, versioned, &call, (fate, came))
-                };
+                });
+                let status = applied.await.unwrap_or(500);
                 if fate == Fate::Unanswered {
                     tokio::time::sleep(TOO_LONG).await;
                 }
